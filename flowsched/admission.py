@@ -1,0 +1,66 @@
+"""What becomes of the fire times that are due: started, or missed with a reason. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from flowsched.model import CatchUp, Origin, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from flowsched.model import Schedule
+
+ON_TIME = timedelta(seconds=60)
+"""A fire admitted no later than this after its fire time is an ordinary one: less than the shortest
+distance between two fires, and more than a busy loop or a quick restart takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The decision about one fire time: `claimed`, to be sent, or `missed` with its reason."""
+
+    fire_time: datetime
+    origin: Origin
+    state: RunState
+    reason: str | None
+
+
+def admit(schedule: Schedule, due: Sequence[datetime], now: datetime) -> list[Admitted]:
+    """Decide about every fire time in `due`: those after the cursor and not after `now`, ascending.
+
+    What comes out is what went in: one decision a fire time, in the same order.
+    """
+    return [_decide(schedule, fire_time, fire_time == due[-1], now) for fire_time in due]
+
+
+def _decide(schedule: Schedule, fire_time: datetime, latest: bool, now: datetime) -> Admitted:  # noqa: FBT001
+    late = now - fire_time
+    if late <= ON_TIME:
+        return Admitted(fire_time, Origin.SCHEDULE, RunState.CLAIMED, None)
+    if schedule.catch_up is CatchUp.NONE:
+        return _missed(fire_time, f"{_spell(late)} late, and catch_up is none")
+    if late > schedule.catch_up_window:
+        window = _spell(schedule.catch_up_window)
+        return _missed(fire_time, f"{_spell(late)} late, outside the catch_up_window of {window}")
+    if schedule.catch_up is CatchUp.LATEST and not latest:
+        return _missed(fire_time, f"{_spell(late)} late, and catch_up: latest starts a later fire instead")
+    return Admitted(fire_time, Origin.CATCH_UP, RunState.CLAIMED, None)
+
+
+def _missed(fire_time: datetime, reason: str) -> Admitted:
+    return Admitted(fire_time, Origin.SCHEDULE, RunState.MISSED, reason)
+
+
+def _spell(span: timedelta) -> str:
+    """Return the span to the second as `1d2h`, `5m10s`: the two largest units are enough for a person."""
+    rest = max(0, round(span.total_seconds()))
+    parts = []
+    for unit, seconds in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, seconds)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2]) or "0s"

@@ -1,0 +1,109 @@
+"""The commands: one file each, loaded only when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from flowsched import __version__
+from flowsched.errors import ConfigError, FlowschedError, LedgerError, SecretError, UsageError
+
+FINE, FOUND, USAGE, UNEXPECTED, UNUSABLE = 0, 1, 2, 3, 78
+"""Exit codes: fine; found what was looked for; wrong usage; unexpected; configuration unusable at start."""
+
+COMMANDS = {
+    "validate": "Check schedule files and say where each fault is.",
+    "next": "Show what fires next.",
+    "cron": "Explain a cron expression and show its fire times.",
+    "run": "Run the daemon: fire, retry, record.",
+    "runs": "Show what the ledger holds of past and present runs.",
+    "simulate": "Run a stand-in for EnOS on this machine.",
+    "demo": "Watch schedules fire against a simulated EnOS.",
+}
+"""Name and help of each command, so that `flowsched --help` imports none of them."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"flowsched.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)  # noqa: S101 - a rule of this package
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: flowsched validate schedules/",
+)
+@click.version_option(__version__, prog_name="flowsched")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="The flowsched.yaml to use. Default: $FLOWSCHED_CONFIG, ./flowsched.yaml, "
+    "/etc/flowsched/flowsched.yaml, whichever is there first.",
+)
+@click.pass_context
+def group(ctx: click.Context, config: str | None) -> None:
+    """Keep reviewed schedules: trigger EnOS flows by cron, record every fire, never fire twice."""
+    ctx.obj = config
+
+
+def main() -> None:
+    """Run the command line, and turn every error into a text and an exit code."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        result = group.main(arguments, prog_name="flowsched", standalone_mode=False)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except FlowschedError as error:
+        click.echo(f"flowsched: {error}", err=True)
+        return _exit_code(error)
+    except Exception as error:  # noqa: BLE001 - the last door: no traceback reaches a user
+        return _unexpected(error)
+    return result if isinstance(result, int) else FINE
+
+
+def _exit_code(error: FlowschedError) -> int:
+    match error:
+        case UsageError():
+            return USAGE
+        case ConfigError() | SecretError() | LedgerError():
+            return UNUSABLE
+    return UNEXPECTED
+
+
+def _unexpected(error: Exception) -> int:
+    """Keep the traceback for whoever mends the fault, and tell the user where it is."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="flowsched-fault-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as report:
+        report.write(f"flowsched {__version__}, Python {sys.version}\n")
+        traceback.print_exception(error, file=report)
+    click.echo(
+        f"flowsched: a fault of its own: {type(error).__name__}: {error}\n"
+        f"flowsched: please report it with {Path(report.name)}",
+        err=True,
+    )
+    return UNEXPECTED

@@ -1,0 +1,56 @@
+"""Which files a command works on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flowsched import config
+from flowsched.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowsched.model import Catalog, Settings
+
+SCHEDULES = Path("schedules")
+"""The folder that is read where no `flowsched.yaml` names another."""
+
+schedules_option = click.option(
+    "--schedules",
+    metavar="PATH",
+    help="A folder or file of schedules. Default: what flowsched.yaml names, else ./schedules.",
+)
+
+
+def find_settings(option: str | None) -> Settings | None:
+    """Return the settings in force here; None where there is no `flowsched.yaml`."""
+    path = config.find_settings(option, os.environ, Path.cwd())
+    return config.load_settings(path) if path else None
+
+
+def need_settings(option: str | None) -> Settings:
+    """Return the settings in force here, or raise UsageError saying where they were looked for."""
+    settings = find_settings(option)
+    if settings is None:
+        raise UsageError(
+            "no flowsched.yaml found; looked at --config, $FLOWSCHED_CONFIG, ./flowsched.yaml and "
+            "/etc/flowsched/flowsched.yaml (flowsched.example.yaml shows what belongs in it)"
+        )
+    return settings
+
+
+def load_catalog(option: str | None, schedules: str | None) -> Catalog:
+    """Return the catalog of `schedules`, else of the settings, else of `./schedules`."""
+    settings = find_settings(option)
+    return config.load_catalog(schedules or default_schedules(settings), settings)
+
+
+def default_schedules(settings: Settings | None) -> str:
+    """Return the folder of schedules that the settings name, else `./schedules`, or raise UsageError."""
+    if settings is not None:
+        return settings.schedules
+    if SCHEDULES.is_dir():
+        return str(SCHEDULES)
+    raise UsageError("no schedules: there is neither a flowsched.yaml nor a folder ./schedules; name a PATH")

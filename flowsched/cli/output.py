@@ -1,0 +1,69 @@
+"""How commands print: tables on a terminal, aligned text in a pipe, JSON where it is asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from flowsched.ops.logs import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+format_option = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What to print.",
+)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document; datetimes in it as UTC stamps."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under headers; None is an empty cell."""
+    cells = [["" if cell is None else str(_plain(cell)) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(headers, cells)
+    else:
+        _print_plain(headers, cells)
+
+
+def local(instant: datetime, zone: str) -> str:
+    """Return the instant on the wall clock of `zone`, as `Sun 2026-03-29 03:00 +02:00`."""
+    there = instant.astimezone(ZoneInfo(zone))
+    return f"{there:%a %Y-%m-%d %H:%M} {there.isoformat()[-6:]}"
+
+
+def _plain(value: object) -> object:
+    return stamp(value) if isinstance(value, datetime) else value
+
+
+def _print_rich(headers: Sequence[str], rows: list[list[str]]) -> None:
+    from rich import box  # noqa: PLC0415 - only where there is a terminal
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def _print_plain(headers: Sequence[str], rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    for row in (list(headers), *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

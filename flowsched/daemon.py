@@ -1,0 +1,108 @@
+"""The life of the process: open, take up, fire, drain. Knows no argv and no signals."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from flowsched.config import read_secret
+from flowsched.engine import Engine
+from flowsched.enos import Gateway
+from flowsched.ledger import Ledger
+from flowsched.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowsched import runner
+    from flowsched.clock import Clock
+    from flowsched.model import Catalog, Settings
+
+log = logging.getLogger(__name__)
+
+DRAIN = 60.0
+"""Real seconds that attempts under way get to end in; twice the default attempt timeout."""
+
+
+class Daemon:
+    """Keeps one catalog's schedules against one ledger."""
+
+    def __init__(self, ledger: Ledger, gateways: Mapping[str, runner.Gateway], clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._runner = Runner(ledger, gateways, clock)
+        self._engine = Engine(ledger, self._runner.start, clock)
+
+    async def start(self, catalog: Catalog) -> None:
+        """Take up what a former process left, then put the catalog in force."""
+        unfinished = await self._ledger.open_runs()
+        cursors = await self._ledger.apply(catalog, self._clock.now())
+        await self._runner.take_up(unfinished)
+        self._engine.apply(catalog, cursors)
+        log.info(
+            "daemon ready",
+            extra={
+                "schedules": len(catalog.schedules),
+                "enabled": len(cursors),
+                "revision": catalog.revision,
+                "taken_up": len(unfinished),
+                "next_fire": self._engine.next_fire(),
+            },
+        )
+
+    async def stop(self, drain: float = DRAIN) -> None:
+        """Fire no more, let the attempts under way end for up to `drain` real seconds, leave the rest."""
+        log.info("daemon stopping", extra={"runs_under_way": self._runner.under_way})
+        await self._engine.stop()
+        cut_off = await self._runner.drain(drain)
+        log.info("daemon stopped", extra={"attempts_cut_off": cut_off})
+
+    async def settled(self) -> None:
+        """Return when all that is due has been claimed."""
+        await self._engine.settled()
+
+
+async def serve(  # noqa: PLR0913 - the whole of what a process is made of
+    settings: Settings,
+    catalog: Catalog,
+    *,
+    clock: Clock,
+    environ: Mapping[str, str],
+    stop: asyncio.Event,
+    halt: asyncio.Event,
+    ready: asyncio.Event | None = None,
+) -> None:
+    """Keep the schedules of `catalog` until `stop` is set, then drain; `halt` cuts the drain short.
+
+    Raises SecretError or LedgerError where it cannot start. `ready` is set once schedules are in force.
+    """
+    async with AsyncExitStack() as stack:
+        gateways: dict[str, runner.Gateway] = {}
+        for name, target in settings.targets.items():
+            keys = (read_secret(source, environ) for source in (target.access_key, target.secret_key))
+            gateway = Gateway(target, *(key.reveal() for key in keys), clock)
+            stack.push_async_callback(gateway.aclose)
+            gateways[name] = gateway
+        ledger = await Ledger.open(settings.ledger)
+        stack.push_async_callback(ledger.aclose)
+        daemon = Daemon(ledger, gateways, clock)
+        await daemon.start(catalog)
+        if ready is not None:
+            ready.set()
+        await stop.wait()
+        await _drained(daemon, halt)
+
+
+async def _drained(daemon: Daemon, halt: asyncio.Event) -> None:
+    draining = asyncio.create_task(daemon.stop())
+    halted = asyncio.create_task(halt.wait())
+    await asyncio.wait({draining, halted}, return_when=asyncio.FIRST_COMPLETED)
+    halted.cancel()
+    if not draining.done():
+        draining.cancel()
+        log.warning("drain cut short")
+        await daemon.stop(drain=0)
+    else:
+        await draining

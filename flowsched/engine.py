@@ -1,0 +1,297 @@
+"""The only room that drives APScheduler: a catalog and its cursors in, claimed runs out.
+
+APScheduler is the alarm clock and nothing else. One job stands for one distinct timing; when it rings,
+the fire times between each schedule's cursor and now are computed by `cron`, decided by `admission`
+and claimed in the ledger, all that share the timing at once. What the alarm itself believes about
+missed times is ignored, so a late, doubled or early alarm does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from flowsched import cron
+from flowsched.admission import Admitted, admit
+from flowsched.enos import predicted_instance
+from flowsched.errors import LedgerError
+from flowsched.model import Cursor, NewRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from zoneinfo import ZoneInfo
+
+    from flowsched.clock import Clock
+    from flowsched.cron import Cron
+    from flowsched.ledger import Ledger
+    from flowsched.model import Catalog, Run, Schedule, Timing
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 15.0
+"""At the latest after so many seconds the wall clock is looked at again: a step or a suspend is noticed."""
+
+LEDGER_PAUSE = 5.0
+"""Seconds until due fires are offered again to a ledger that would not take them."""
+
+
+@dataclass(slots=True, eq=False)
+class Alarm:
+    """One distinct timing, and the schedules that share it."""
+
+    timing: Timing
+    cron: Cron
+    zone: ZoneInfo
+    schedules: list[Schedule] = field(default_factory=list)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def due(self, cursor: datetime, now: datetime) -> list[datetime]:
+        """Return the fire times after `cursor` and not after `now`, ascending."""
+        return list(itertools.takewhile(lambda at: at <= now, self.cron.fires(self.zone, cursor)))
+
+    def next(self, after: datetime) -> datetime | None:
+        """Return the first fire time strictly after `after`; None when there are no more."""
+        return next(self.cron.fires(self.zone, after), None)
+
+
+class Engine:
+    """Wakes at each fire time, claims what is due, and hands each claimed run to `start`."""
+
+    def __init__(self, ledger: Ledger, start: Callable[[Run], None], clock: Clock) -> None:
+        self._ledger = ledger
+        self._start = start
+        self._clock = clock
+        self._revision = ""
+        self._alarms: dict[Timing, Alarm] = {}
+        self._cursors: dict[str, datetime] = {}
+        self._executor = _Executor(self._ring)
+        self._scheduler = _Scheduler(clock, self._executor)
+
+    def apply(self, catalog: Catalog, cursors: Mapping[str, Cursor]) -> None:
+        """Put a catalog in force, and settle at once what came due before it: the cursors say since when.
+
+        Call it in the running event loop.
+        """
+        self._revision = catalog.revision
+        self._cursors = {cursor.schedule_id: cursor.at for cursor in cursors.values()}
+        self._alarms = _alarms(catalog.schedules.values())
+        if not self._scheduler.running:
+            self._scheduler.start(paused=True)
+        self._scheduler.pause()
+        self._scheduler.remove_all_jobs()
+        for alarm in self._alarms.values():
+            self._scheduler.add_alarm(alarm)
+            self._executor.ring(alarm)
+        self._scheduler.resume()
+
+    def next_fire(self) -> datetime | None:
+        """Return the fire time that the next alarm is set for; None when no schedule ever fires again."""
+        now = self._clock.now()
+        return min((at for alarm in self._alarms.values() if (at := alarm.next(now))), default=None)
+
+    async def stop(self) -> None:
+        """Ring no more, and hand out no further run.
+
+        A claim that is just being written is written all the same, and taken up at the next start.
+        """
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+            await self._executor.stop()
+
+    async def settled(self) -> None:
+        """Return when every alarm that rang so far has been dealt with."""
+        await asyncio.sleep(0)
+        await self._executor.settled()
+
+    async def _ring(self, alarm: Alarm) -> None:
+        async with alarm.turn:
+            while not await self._claim(alarm):
+                await self._clock.sleep(LEDGER_PAUSE)
+
+    async def _claim(self, alarm: Alarm) -> bool:
+        """Claim all that is due; False where the ledger would not, and nothing was claimed."""
+        rows, cursors = self._due(alarm)
+        if not rows:
+            return True
+        try:
+            runs = await self._ledger.claim(rows, cursors)
+        except LedgerError as error:
+            log.error(  # noqa: TRY400 - the text says it all
+                "ledger would not take the claims, so nothing is fired; trying again",
+                extra={"cron": alarm.timing.cron, "due": len(rows), "error": str(error)},
+            )
+            return False
+        self._cursors.update((cursor.schedule_id, cursor.at) for cursor in cursors)
+        for run in runs:
+            self._start(run)
+        return True
+
+    def _due(self, alarm: Alarm) -> tuple[list[NewRun], list[Cursor]]:
+        now = self._clock.now()
+        due: dict[datetime, list[datetime]] = {}
+        rows: list[NewRun] = []
+        cursors: list[Cursor] = []
+        for schedule in alarm.schedules:
+            cursor = self._cursors[schedule.id]
+            if cursor not in due:
+                due[cursor] = alarm.due(cursor, now)
+            if due[cursor]:
+                decisions = admit(schedule, due[cursor], now)
+                rows += (self._row(schedule, decision, now) for decision in decisions)
+                cursors.append(Cursor(schedule.id, schedule.timing, due[cursor][-1]))
+        return rows, cursors
+
+    def _row(self, schedule: Schedule, decision: Admitted, now: datetime) -> NewRun:
+        assert schedule.target is not None  # noqa: S101 - a catalog is loaded with settings here
+        return NewRun(
+            schedule_id=schedule.id,
+            fire_time=decision.fire_time,
+            origin=decision.origin,
+            state=decision.state,
+            reason=decision.reason,
+            target=schedule.target,
+            flow=schedule.flow,
+            task=schedule.task,
+            predicted_instance=predicted_instance(
+                schedule.flow, round(decision.fire_time.timestamp() * 1000)
+            ),
+            retry=schedule.retry,
+            deadline=now + schedule.retry.deadline,
+            revision=self._revision,
+            source=schedule.source,
+            claimed_at=now,
+        )
+
+
+def _alarms(schedules: Iterable[Schedule]) -> dict[Timing, Alarm]:
+    alarms: dict[Timing, Alarm] = {}
+    for schedule in schedules:
+        if schedule.enabled:
+            timing = schedule.timing
+            if timing not in alarms:
+                alarms[timing] = Alarm(timing, cron.parse(timing.cron), cron.zone(timing.timezone))
+            alarms[timing].schedules.append(schedule)
+    return alarms
+
+
+class _ClockZone(tzinfo):
+    """UTC as our clock tells it: what makes APScheduler read the time from `clock.py`.
+
+    APScheduler asks the time with `datetime.now(zone)`, which ends in `zone.fromutc`. Every other
+    conversion to this zone is of an instant that is in it already, and then `fromutc` is not called.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def fromutc(self, _: datetime) -> datetime:
+        return self._clock.now().replace(tzinfo=self)
+
+    def utcoffset(self, _: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def dst(self, _: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, _: datetime | None) -> str:
+        return "UTC"
+
+
+class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]
+    """APScheduler on our clock, with every policy that drops a fire without a record switched off."""
+
+    def __init__(self, clock: Clock, executor: _Executor) -> None:
+        self._clock = clock
+        self._zone = _ClockZone(clock)
+        self._alarm_task: asyncio.Task[None] | None = None
+        super().__init__(
+            timezone=self._zone,
+            executors={"default": executor},
+            job_defaults={"misfire_grace_time": None, "coalesce": False, "max_instances": 1_000_000},
+        )
+
+    def add_alarm(self, alarm: Alarm) -> None:
+        """Ring for this timing from now on."""
+        self.add_job(
+            _rung_by_the_executor,
+            _Trigger(alarm, self._zone),
+            args=[alarm],
+            id=f"{alarm.timing.cron} {alarm.timing.timezone}",
+        )
+
+    def _start_timer(self, wait_seconds: float | None) -> None:
+        """Wait on our clock, not on the loop's, and look again soon in case the wall clock steps."""
+        self._stop_timer()
+        seconds = LOOK_AGAIN if wait_seconds is None else min(wait_seconds, LOOK_AGAIN)
+        self._alarm_task = asyncio.get_running_loop().create_task(self._wake_after(seconds))
+
+    def _stop_timer(self) -> None:
+        if self._alarm_task is not None:
+            self._alarm_task.cancel()
+            self._alarm_task = None
+
+    async def _wake_after(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._alarm_task = None
+        self.wakeup()
+
+
+async def _rung_by_the_executor() -> None:
+    """APScheduler wants a function to call; ours is called by the executor, which knows when."""
+
+
+class _Trigger(BaseTrigger):  # type: ignore[misc]
+    """Sets the alarm to the next fire time after now: what was missed is the cursors' affair."""
+
+    def __init__(self, alarm: Alarm, zone: _ClockZone) -> None:
+        self._alarm = alarm
+        self._zone = zone
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        after = now if previous is None else max(previous, now)
+        fire_time = self._alarm.next(after.replace(tzinfo=UTC))
+        return fire_time and fire_time.replace(tzinfo=self._zone)
+
+
+class _Executor(BaseExecutor):  # type: ignore[misc]
+    """Runs `ring` for each alarm in a task of its own."""
+
+    def __init__(self, ring: Callable[[Alarm], Any]) -> None:
+        super().__init__()
+        self._ring_alarm = ring
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ring(self, alarm: Alarm) -> asyncio.Task[None]:
+        """Ring now, whatever APScheduler thinks of it."""
+        task = asyncio.get_running_loop().create_task(self._ring_alarm(alarm))
+        self._tasks.add(task)
+        task.add_done_callback(self._rang)
+        return task
+
+    async def settled(self) -> None:
+        """Return when no alarm is being dealt with."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def stop(self) -> None:
+        """Cancel what is being dealt with, and wait for it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _do_submit_job(self, job: Any, _: list[datetime]) -> None:
+        task = self.ring(job.args[0])
+        task.add_done_callback(lambda _: self._run_job_success(job.id, []))
+
+    def _rang(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.critical("alarm abandoned by a fault of flowsched", exc_info=error)

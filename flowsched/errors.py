@@ -1,0 +1,81 @@
+"""The exception tree, and the problem that a file can have.
+
+    FlowschedError          whatever a user can do something about; never a traceback
+      ConfigError           files that cannot be used; carries every problem found
+      UsageError            a command asked for something that makes no sense
+      CronError             an expression that is not a timing
+      LedgerError           the durable record cannot be used just now
+        LedgerUnusable      ... and will not get better by waiting: newer, foreign, corrupt
+      SecretError           a secret that cannot be read
+
+HTTP failures are not exceptions here: they are values (`model.Answer`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One fault in a file, with what is allowed there."""
+
+    file: str
+    line: int
+    """Counted from 1; 0 where the fault is the file as a whole."""
+    column: int
+    """Counted from 1, in characters; 0 where the fault is the file as a whole."""
+    path: str
+    """Dotted, as `schedules.nightly.cron`; empty where the fault is the file as a whole."""
+    message: str
+    allowed: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        path = f"{self.path}: " if self.path else ""
+        allowed = f"; allowed: {self.allowed}" if self.allowed else ""
+        return f"{where}: {path}{self.message}{allowed}"
+
+
+class FlowschedError(Exception):
+    """Something that a user can do something about; its text is shown as it is."""
+
+
+class ConfigError(FlowschedError):
+    """Files that cannot be used. `problems` holds every fault found, in the order of the files."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = sorted(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class UsageError(FlowschedError):
+    """A command was asked for something that makes no sense."""
+
+
+class CronError(FlowschedError):
+    """An expression that is not a timing.
+
+    The message names the field, the value and what is wrong; `allowed` says what would be right.
+    """
+
+    def __init__(self, message: str, allowed: str) -> None:
+        self.message = message
+        self.allowed = allowed
+        super().__init__(f"{message}; allowed: {allowed}")
+
+
+class LedgerError(FlowschedError):
+    """The ledger could not do what it was asked; nothing of it was done, or it will be found done."""
+
+
+class LedgerUnusable(LedgerError):  # noqa: N818 - it is a state of the ledger, and reads as one
+    """The ledger cannot be used at all: made by a newer flowsched, corrupt, or not a ledger."""
+
+
+class SecretError(FlowschedError):
+    """A secret that cannot be read. The message names its source, never its value."""

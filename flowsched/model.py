@@ -1,0 +1,312 @@
+"""The records that flow through the house: frozen, typed, and free of I/O.
+
+Every instant in these records is an aware `datetime` in UTC; every span is a `timedelta`.
+The words are those of the README's glossary, one word for one idea.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+
+class CatchUp(StrEnum):
+    """What is done about the fire times that passed while nobody could fire them."""
+
+    NONE = "none"
+    LATEST = "latest"
+    ALL = "all"
+
+
+class Overlap(StrEnum):
+    """What is done when the flow's previous instance is still going."""
+
+    QUEUE = "queue"
+
+
+class Origin(StrEnum):
+    """Why a run exists."""
+
+    SCHEDULE = "schedule"
+    CATCH_UP = "catch_up"
+
+
+class RunState(StrEnum):
+    """Where a run stands; `FINAL_STATES` are left by nobody."""
+
+    CLAIMED = "claimed"
+    SENDING = "sending"
+    WAITING = "waiting"
+    IN_DOUBT = "in_doubt"
+    TRIGGERED = "triggered"
+    FAILED = "failed"
+    MISSED = "missed"
+    SKIPPED = "skipped"
+
+    @property
+    def final(self) -> bool:
+        """Whether a run in this state is done with for good."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({RunState.TRIGGERED, RunState.FAILED, RunState.MISSED, RunState.SKIPPED})
+
+
+class Outcome(StrEnum):
+    """What came of one attempt; the only thing that decides whether it may be sent again."""
+
+    ACCEPTED = "accepted"
+    """EnOS says that it created the instance."""
+    REFUSED_FOR_GOOD = "refused_for_good"
+    """Answered, not processed, and the same call would be refused again."""
+    REFUSED_FOR_NOW = "refused_for_now"
+    """Answered, not processed, and the same call may pass later."""
+    NOT_SENT = "not_sent"
+    """No byte of the trigger left this machine."""
+    UNKNOWN = "unknown"
+    """It may have been processed: never to be repeated blindly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When: a five-field cron expression read on the wall clock of an IANA time zone.
+
+    Schedules that share a timing share one alarm, so this is also a key.
+    """
+
+    cron: str
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long a run goes on trying. The defaults suit a call that must not be repeated blindly."""
+
+    max_attempts: int
+    initial_backoff: timedelta
+    multiplier: float
+    max_backoff: timedelta
+    deadline: timedelta
+    """Counted from the claim; no attempt begins after it."""
+    attempt_timeout: timedelta
+    """For one attempt as a whole: token, connection, request and reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where in the files something was written; lines count from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """One entry of a schedule file, with all defaults resolved."""
+
+    id: str
+    timing: Timing
+    flow: int
+    task: int | None
+    """None: the whole flow; else this task and everything downstream of it."""
+    target: str | None
+    """None only where no target was named and no `flowsched.yaml` was there to supply one."""
+    enabled: bool
+    retry: RetryPolicy
+    catch_up: CatchUp
+    catch_up_window: timedelta
+    overlap: Overlap
+    description: str | None
+    owner: str | None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The complete, valid set of schedules in force."""
+
+    schedules: Mapping[str, Schedule]
+    """By id, in the order of the ids."""
+    revision: str
+    """Hex SHA-256 over the names and contents of all files read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """One fire time of one schedule."""
+
+    schedule: Schedule
+    fire_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A row about to enter the ledger: claimed, or at once missed or skipped."""
+
+    schedule_id: str
+    fire_time: datetime
+    origin: Origin
+    state: RunState
+    reason: str | None
+    target: str
+    flow: int
+    task: int | None
+    predicted_instance: str
+    """The id that EnOS will give the instance (enos-api section 5), known before the call."""
+    retry: RetryPolicy
+    deadline: datetime
+    """No attempt begins after this instant."""
+    revision: str
+    """The catalog under which the run was made."""
+    source: Source
+    claimed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The carrying out of one fire, as the ledger has it.
+
+    Its identity is (schedule id, fire time, origin); `id` is only its short name for people.
+    """
+
+    id: int
+    schedule_id: str
+    fire_time: datetime
+    origin: Origin
+    state: RunState
+    reason: str | None
+    """Why the run is missed, skipped, failed, waiting or in doubt; None where there is nothing to say."""
+    target: str
+    flow: int
+    task: int | None
+    predicted_instance: str
+    instance: str | None
+    """The id that EnOS answered; None until triggered."""
+    retry: RetryPolicy
+    deadline: datetime
+    retry_at: datetime | None
+    """The earliest next attempt; set only while waiting."""
+    attempts: int
+    """How many attempts have begun."""
+    revision: str
+    source: Source
+    claimed_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of one trigger call, with all that is known about why. Holds no secret."""
+
+    outcome: Outcome
+    detail: str
+    """One line for people."""
+    http_status: int | None = None
+    code: int | None = None
+    """The number in the reply's envelope, where there was one."""
+    instance: str | None = None
+    retry_after: timedelta | None = None
+    """What the gateway asked for; None where it asked for nothing that could be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One trigger call of a run, as the ledger has it."""
+
+    run_id: int
+    number: int
+    """Counted from 1."""
+    started_at: datetime
+    ended_at: datetime | None
+    """None while it is under way, or where the process died during it."""
+    outcome: Outcome | None
+    http_status: int | None
+    code: int | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What a run does after an attempt: the state it enters, why, and when it tries again."""
+
+    state: RunState
+    reason: str | None
+    retry_at: datetime | None = None
+    """Set exactly where `state` is waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Up to which instant every fire time of a schedule is accounted for, inclusive.
+
+    It belongs to a timing: when the timing of the schedule changes, a new cursor starts.
+    """
+
+    schedule_id: str
+    timing: Timing
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a target may be asked to bear."""
+
+    concurrency: int
+    """Trigger calls under way at once."""
+    rate_per_minute: int | None
+    """Trigger calls begun in any 60 seconds; None: no limit of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a secret is to be read from; never the secret itself."""
+
+    kind: str
+    """`env`, `file` or `credential`."""
+    name: str
+    """The variable's name, the file's absolute path, or the credential's name."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A configured EnOS organization."""
+
+    name: str
+    url: str
+    """Scheme, host and port only, without a trailing slash."""
+    api_version: str
+    """`v2.1` or `v2.0`."""
+    org_id: str
+    user_id: str
+    access_key: SecretSource
+    secret_key: SecretSource
+    limits: Limits
+    ca_file: str | None
+    """A PEM file of further authorities to trust; None: the usual ones only."""
+    environment_proxy: bool
+    """Whether the proxy variables of the environment apply."""
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`flowsched.yaml`: what belongs to the installation."""
+
+    file: str
+    schedules: str
+    """Absolute path of the folder, or file, of schedules."""
+    ledger: str
+    """SQLAlchemy URL, with an absolute path where it is SQLite."""
+    targets: Mapping[str, Target]
+    """By name; at least one."""

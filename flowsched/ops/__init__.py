@@ -1,0 +1,1 @@
+"""What the machine around the daemon sees of it."""

@@ -1,0 +1,199 @@
+"""Carries runs from their claim to a final state, or into doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from flowsched import retry
+from flowsched.enos import trigger_request
+from flowsched.errors import LedgerError
+from flowsched.model import NextStep, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+
+    from flowsched.clock import Clock
+    from flowsched.enos import TriggerRequest
+    from flowsched.ledger import Ledger
+    from flowsched.model import Answer, Run, Target
+
+log = logging.getLogger(__name__)
+
+LEDGER_PAUSE = 5.0
+"""Seconds between two tries to write what the ledger would not take."""
+
+_LEVELS = {
+    RunState.TRIGGERED: logging.INFO,
+    RunState.WAITING: logging.WARNING,
+    RunState.MISSED: logging.WARNING,
+    RunState.IN_DOUBT: logging.ERROR,
+    RunState.FAILED: logging.ERROR,
+}
+
+
+class Turn(Protocol):
+    """The right to make one trigger call now."""
+
+    async def trigger(self, request: TriggerRequest, timeout: float) -> Answer:
+        """Make the call; whatever the remote side does comes back as an answer."""
+
+
+class Gateway(Protocol):
+    """One target: hands out turns inside its limits."""
+
+    @property
+    def target(self) -> Target:
+        """The target this gateway speaks to."""
+
+    def turn(self) -> AbstractAsyncContextManager[Turn]:
+        """Wait for a free place and for the rate."""
+
+
+class Runner:
+    """Carries each run it is given in a task of its own; the ledger is written before each step."""
+
+    def __init__(self, ledger: Ledger, gateways: Mapping[str, Gateway], clock: Clock) -> None:
+        self._ledger = ledger
+        self._gateways = gateways
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
+
+    @property
+    def under_way(self) -> int:
+        """How many runs are being carried."""
+        return len(self._tasks)
+
+    async def take_up(self, runs: Iterable[Run]) -> None:
+        """Go on with the runs that a former process left unfinished."""
+        for run in runs:
+            step = retry.taken_up(run, self._clock.now())
+            if step is not None:
+                await self._settle(run, step)
+            elif run.state is not RunState.IN_DOUBT:
+                self._carry_on(run)
+
+    def start(self, run: Run) -> None:
+        """Announce a run that was just written, and carry it if there is anything to send."""
+        announce(run)
+        if not run.state.final:
+            self._carry_on(run)
+
+    def _carry_on(self, run: Run) -> None:
+        task = asyncio.create_task(self._carry(run), name=f"run {run.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def drain(self, timeout: float) -> int:
+        """Stop: let the attempts under way end, up to `timeout` real seconds, and leave the rest.
+
+        What is left stands in the ledger as claimed, waiting, or (cut off) sending, and is taken up at
+        the next start. Returns how many attempts were cut off.
+        """
+        for task in self._tasks - self._sending:
+            task.cancel()
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=timeout)
+        cut_off = len(self._sending)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return cut_off
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._sending.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.critical(
+                "run abandoned by a fault of flowsched; it is taken up at the next start",
+                exc_info=error,
+                extra={"run": task.get_name().removeprefix("run ")},
+            )
+
+    async def _carry(self, run: Run) -> None:
+        gateway = self._gateways.get(run.target)
+        if gateway is None:
+            await self._settle(run, NextStep(RunState.FAILED, f"target {run.target} is not configured"))
+            return
+        request = trigger_request(gateway.target, run.flow, run.task, _milliseconds(run.fire_time))
+        while run.state in (RunState.CLAIMED, RunState.WAITING):
+            if run.retry_at is not None:
+                await self._clock.sleep((run.retry_at - self._clock.now()).total_seconds())
+            async with gateway.turn() as turn:
+                run = await self._step(turn, run, request)
+
+    async def _step(self, turn: Turn, run: Run, request: TriggerRequest) -> Run:
+        if self._clock.now() > run.deadline:
+            return await self._settle(run, retry.expired(run))
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine always runs in one
+        self._sending.add(task)
+        try:
+            return await self._attempt(turn, run, request)
+        finally:
+            self._sending.discard(task)
+
+    async def _attempt(self, turn: Turn, run: Run, request: TriggerRequest) -> Run:
+        number = run.attempts + 1
+        run = await self._write(
+            f"the start of attempt {number}",
+            lambda: self._ledger.begin_attempt(run.id, number, self._clock.now()),
+        )
+        announce(run)
+        left = (run.deadline - self._clock.now()).total_seconds()
+        answer = await turn.trigger(request, min(run.retry.attempt_timeout.total_seconds(), max(1.0, left)))
+        now = self._clock.now()
+        step = retry.next_step(answer, run, now=now, draw=self._clock.draw())
+        run = await self._write(
+            f"the outcome of attempt {number}: {answer.outcome}",
+            lambda: self._ledger.end_attempt(run.id, number, now, answer, step),
+        )
+        announce(run, outcome=answer.outcome, http_status=answer.http_status, code=answer.code)
+        return run
+
+    async def _settle(self, run: Run, step: NextStep) -> Run:
+        settled = await self._write(
+            f"state {step.state}", lambda: self._ledger.settle(run.id, self._clock.now(), step)
+        )
+        announce(settled)
+        return settled
+
+    async def _write(self, what: str, write: Callable[[], Awaitable[Run]]) -> Run:
+        """Write to the ledger, however long it takes: nothing goes on before it is recorded."""
+        while True:
+            try:
+                return await write()
+            except LedgerError as error:
+                log.error("ledger would not record %s; trying again", what, extra={"error": str(error)})  # noqa: TRY400
+                await self._clock.sleep(LEDGER_PAUSE)
+
+
+def announce(run: Run, **more: object) -> None:
+    """Log the one event of a change of a run's state."""
+    log.log(
+        _LEVELS.get(run.state, logging.DEBUG if run.state is RunState.SENDING else logging.INFO),
+        "run %s",
+        run.state,
+        extra={
+            "run": run.id,
+            "schedule": run.schedule_id,
+            "fire_time": run.fire_time,
+            "origin": run.origin,
+            "target": run.target,
+            "flow": run.flow,
+            "task": run.task,
+            "attempt": run.attempts or None,
+            "instance": run.instance,
+            "retry_at": run.retry_at,
+            "reason": run.reason,
+            **more,
+        },
+    )
+
+
+def _milliseconds(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000)

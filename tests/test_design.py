@@ -1,0 +1,130 @@
+"""The house stays as drawn: who may import whom, what is pure, what is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "flowsched"
+
+ROWS = {
+    "model": 1, "errors": 1, "clock": 1, "durations": 1,
+    "cron": 2, "timeline": 2, "admission": 2, "retry": 2,
+    "config": 3, "enos": 3, "ledger": 3,
+    "runner": 4, "engine": 4,
+    "daemon": 5, "ops": 5,
+    "cli": 6,
+}  # fmt: skip
+"""A room imports only from rows above it, and from itself."""
+
+ASIDE = {"simulator": {"clock", "model", "errors"}}
+"""The simulator stands beside the house: it must not know the client it is to judge."""
+
+PURE = ["model.py", "errors.py", "durations.py", "cron.py", "timeline.py", "admission.py", "retry.py",
+        "config/parser.py", "enos/signing.py", "enos/meaning.py", "enos/requests.py"]  # fmt: skip
+
+IMPURE_MODULES = {"asyncio", "logging", "os", "pathlib", "random", "secrets", "socket", "sqlite3",
+                  "ssl", "subprocess", "sys", "threading", "time", "httpx", "sqlalchemy"}  # fmt: skip
+
+OWNERS = {"httpx": "enos", "apscheduler": "engine", "sqlalchemy": "ledger", "sqlite3": "ledger",
+          "yaml": "config", "jsonschema": "config", "cronsim": "cron", "random": "clock"}  # fmt: skip
+"""What only one room may import."""
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Every module imported anywhere in the file, also inside functions and for types only."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "flowsched":
+                names.update(f"flowsched.{alias.name}" for alias in node.names)
+            else:
+                names.add(node.module)
+    return names
+
+
+def rooms_imported(path: Path) -> set[str]:
+    inside = {name.split(".")[1] for name in imported(path) if name.startswith("flowsched.")}
+    return (inside - {"__version__"}) - {room(path)}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_rows_above_it(path: Path) -> None:
+    here = room(path)
+    if here in ("__init__", "__main__"):
+        return
+    allowed = ASIDE.get(here) or {name for name, row in ROWS.items() if row < ROWS[here]}
+    if here == "cli":
+        allowed |= {"simulator"}
+
+    assert rooms_imported(path) <= allowed
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_room_touches_no_clock_no_io_and_no_log(name: str) -> None:
+    path = PACKAGE / name
+
+    assert not {module.split(".")[0] for module in imported(path)} & IMPURE_MODULES
+    source = path.read_text(encoding="utf-8")
+    assert ".now(" not in source.replace("clock.now(", ".now(")
+    assert "open(" not in source
+
+
+@pytest.mark.parametrize(("library", "owner"), OWNERS.items())
+def test_a_library_has_one_owner(library: str, owner: str) -> None:
+    users = {room(path) for path in modules() if library in {name.split(".")[0] for name in imported(path)}}
+
+    assert users == {owner}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_clock_reads_the_time(path: Path) -> None:
+    readers = {"now", "utcnow", "today", "time", "time_ns", "monotonic", "perf_counter"}
+    calls = [
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in readers
+    ]
+    foreign = [call for call in calls if call.split(".")[0] in ("datetime", "date", "time", "dt")]
+
+    assert room(path) == "clock" or not foreign
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from flowsched.cli import _main\n"
+        f"code = _main({arguments!r})\n"
+        "heavy = {'sqlalchemy', 'httpx', 'jsonschema', 'yaml', 'apscheduler', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'heavy: {heavy}' if heavy else code)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)  # noqa: S603
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_class_is_named_for_what_it_is_not(path: Path) -> None:
+    names = [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+
+    assert not [name for name in names if name.endswith(("Manager", "Helper", "Util", "Utils", "Service"))]
