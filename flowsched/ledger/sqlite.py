@@ -1,0 +1,224 @@
+"""All that is true of SQLite only: the file, its connections, its words, and what its errors mean."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import stat
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+
+from sqlalchemy import create_engine, event, make_url
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
+
+from flowsched.errors import LedgerError, LedgerUnusable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+    from sqlalchemy.dialects.sqlite import Insert
+
+IDENTITY = "INTEGER NOT NULL PRIMARY KEY"
+"""The type of a key that the database numbers by itself."""
+
+_TIMEOUT = 5.0
+_LONGEST_TIMEOUT = 600.0
+
+_OLDEST = (3, 35, 0)
+"""The first SQLite with RETURNING."""
+
+_PRIMARY = 0xFF
+"""The byte of a result code that is its kind; the others are the variety."""
+
+_MEANINGS: dict[int, tuple[type[LedgerError], str]] = {
+    sqlite3.SQLITE_BUSY: (LedgerError, "is locked by another process, and was not free within {timeout:g} s"),
+    sqlite3.SQLITE_PROTOCOL: (LedgerError, "is locked by another process, and was not free in time"),
+    sqlite3.SQLITE_FULL: (LedgerError, "has no room to grow: the disk or its quota is full"),
+    sqlite3.SQLITE_IOERR: (
+        LedgerError,
+        "could not be read or written ({name}): check the disk, its free space and any limit on file size",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        LedgerError,
+        "cannot be written, which reading needs too: check owner, mode and mount of the file and its folder",
+    ),
+    sqlite3.SQLITE_PERM: (LedgerError, "may not be used: check owner and mode of the file and its folder"),
+    sqlite3.SQLITE_CANTOPEN: (
+        LedgerError,
+        "cannot be opened: check owner and mode of the file and its folder",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        LedgerUnusable,
+        "is damaged: stop flowsched, keep a copy of the file, and restore it from a backup",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        LedgerUnusable,
+        "is not a database: give the ledger a file of its own, or restore it from a backup",
+    ),
+}
+"""The result codes that mean trouble with the file rather than with a statement."""
+
+
+def insert_or_nothing(table: Table) -> Insert:
+    """Return an INSERT that leaves out, without an error, each row whose key is taken."""
+    return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def require_version(found: tuple[int, int, int]) -> None:
+    """Raise LedgerUnusable for a SQLite that lacks what the ledger's statements need."""
+    if found < _OLDEST:
+        needed, have = (".".join(map(str, version)) for version in (_OLDEST, found))
+        raise LedgerUnusable(f"the ledger needs SQLite {needed} or newer; this Python has {have}")
+
+
+class Access(Enum):
+    """What a connection is for, with the statement that begins its transactions.
+
+    A writer takes the write lock at once: one that began by reading would be refused without a wait
+    as soon as somebody else had written.
+    """
+
+    WRITE = ("rw", "BEGIN IMMEDIATE")
+    READ = ("ro", "BEGIN")
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteFile:
+    """A ledger in one file, with `-wal` and `-shm` beside it while it is open.
+
+    Not for network file systems: WAL needs shared memory, and locks that hold.
+    """
+
+    path: Path
+    timeout: float = _TIMEOUT
+    """Seconds to wait for another process's lock."""
+
+    @classmethod
+    def from_url(cls, url: str) -> SqliteFile:
+        """Read `sqlite:////absolute/path`, perhaps with `?timeout=SECONDS`; raises LedgerUnusable."""
+        try:
+            parsed = make_url(url)
+            timeout = float(str(parsed.query.get("timeout", _TIMEOUT)))
+        except (ArgumentError, ValueError) as error:
+            raise _bad_url("it cannot be read") from error
+        if parsed.get_backend_name() != "sqlite":
+            raise _bad_url(f"there is no ledger on {parsed.get_backend_name()}")
+        if parsed.database in {None, "", ":memory:"}:
+            raise _bad_url("it names no file, and a ledger must outlive its process")
+        if unknown := sorted(set(parsed.query) - {"timeout"}):
+            raise _bad_url(f"it has an unknown option, {unknown[0]}")
+        if not 0 <= timeout <= _LONGEST_TIMEOUT:
+            raise _bad_url(f"its timeout is not from 0 to {_LONGEST_TIMEOUT:g} seconds")
+        return cls(Path(str(parsed.database)).absolute(), timeout)
+
+    def create(self) -> None:
+        """Make the file, empty and for its owner alone, unless it is there; raises LedgerError."""
+        # Only a file that is new may be touched here: closing a file drops every lock that this
+        # process holds on it, SQLite's too.
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            self.require_file()
+        except FileNotFoundError as error:
+            raise self._unusable(f"cannot be made: there is no folder {self.path.parent}") from error
+        except OSError as error:
+            raise LedgerError(f"the ledger {self.path} cannot be made: {error.strerror}") from error
+
+    def require_file(self) -> tuple[int, int]:
+        """Return device and inode of the file; raises LedgerError where there is none."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError as error:
+            raise LedgerError(
+                f"the ledger {self.path} does not exist: put it back if it was moved or deleted;"
+                " `flowsched run` begins an empty one when it starts"
+            ) from error
+        except OSError as error:
+            raise LedgerError(f"the ledger {self.path} cannot be reached: {error.strerror}") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise self._unusable("is not a file")
+        return found.st_dev, found.st_ino
+
+    def hold(self) -> int:
+        """Take the lock that only one daemon can hold, and return its descriptor; closing that frees it.
+
+        The lock is on a file of its own, beside the ledger, and ends with the process, however it ends.
+        Raises LedgerUnusable, naming the holder's process id, where another process has it.
+        """
+        path = f"{self.path}.daemon"
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LedgerError(f"the lock {path} cannot be made: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
+            os.close(lock)
+            raise self._unusable(
+                f"is kept by another daemon (process {holder}): stop that one first,"
+                " or give this one a ledger of its own"
+            ) from error
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+        return lock
+
+    def require_unmoved(self, identity: tuple[int, int]) -> None:
+        """Raise LedgerError unless the file is still the one that was opened."""
+        if self.require_file() != identity:
+            raise LedgerError(f"the ledger {self.path} was replaced by another file while it was in use")
+
+    def connect(self, access: Access) -> Connection:
+        """Open the file, which must exist; raises LedgerError."""
+        mode, begin = access.value
+        target = f"file://{quote(bytes(self.path))}?mode={mode}"
+
+        def connect() -> sqlite3.Connection:
+            # No isolation level: sqlite3 shall begin no transaction of its own.
+            return sqlite3.connect(target, uri=True, isolation_level=None, timeout=self.timeout)
+
+        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+        event.listen(engine, "connect", _set_up)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine.connect()
+
+    def use_wal(self, connection: Connection) -> None:
+        """Have readers and the writer not wait for each other; raises LedgerUnusable where that cannot be."""
+        mode = _driver(connection).execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise self._unusable("is on a file system without shared memory: use a local disk")
+
+    def trouble(self, error: BaseException | None) -> LedgerError | None:
+        """Return what an error of the driver says of the file; None where it is about one statement only."""
+        code = getattr(error, "sqlite_errorcode", None)
+        name = getattr(error, "sqlite_errorname", None)
+        if code is None or (kind := code & _PRIMARY) not in _MEANINGS:
+            return None
+        meaning, text = _MEANINGS[kind]
+        return meaning(f"the ledger {self.path} {text.format(timeout=self.timeout, name=name)}")
+
+    def _unusable(self, text: str) -> LedgerUnusable:
+        return LedgerUnusable(f"the ledger {self.path} {text}")
+
+
+def _bad_url(text: str) -> LedgerUnusable:
+    # The URL itself is not shown: it has a place for a password.
+    return LedgerUnusable(
+        f"the ledger's URL: {text};"
+        " allowed: sqlite:////absolute/path/to/ledger.db, perhaps with ?timeout=SECONDS after it"
+    )
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
+
+
+def _set_up(connection: sqlite3.Connection, _record: object) -> None:
+    # FULL: a claim that a power cut could undo would let a trigger be sent twice.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")

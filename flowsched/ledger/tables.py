@@ -1,0 +1,148 @@
+"""The tables as statements see them. How they come to be is in `migrations`; a test holds the two equal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text
+from sqlalchemy.types import TypeDecorator
+
+from flowsched.model import RetryPolicy
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_POLICY_SPANS = frozenset({"initial_backoff", "max_backoff", "deadline", "attempt_timeout"})
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware datetime, stored as integer microseconds since the epoch and read back in UTC.
+
+    Raises ValueError for a naive datetime: SQLite's own type would drop the zone without a word.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - its signature
+        """Return the microseconds since the epoch."""
+        if value is None:
+            return None
+        if value.utcoffset() is None:
+            raise ValueError(f"the ledger takes aware datetimes only; {value.isoformat()} has no zone")
+        return (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its signature
+        """Return the instant, aware, in UTC."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+class Policy(TypeDecorator[RetryPolicy]):
+    """A retry policy as compact JSON, spans in integer microseconds.
+
+    It is written and read as a whole and never searched, so columns of its own would buy nothing.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: RetryPolicy | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - its signature
+        """Return the JSON."""
+        return None if value is None else _policy_to_json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> RetryPolicy | None:  # noqa: ARG002 - its signature
+        """Return the policy."""
+        return None if value is None else _policy_from_json(value)
+
+
+@lru_cache(maxsize=256)
+def _policy_to_json(policy: RetryPolicy) -> str:
+    fields = asdict(policy)
+    spans = {name: fields[name] // _MICROSECOND for name in _POLICY_SPANS}
+    return json.dumps(fields | spans, separators=(",", ":"))
+
+
+@lru_cache(maxsize=256)
+def _policy_from_json(text: str) -> RetryPolicy:
+    fields = json.loads(text)
+    spans = {name: timedelta(microseconds=fields[name]) for name in _POLICY_SPANS}
+    return RetryPolicy(**(fields | spans))
+
+
+metadata = MetaData()
+
+ledger_version = Table("ledger_version", metadata, Column("version", Integer, nullable=False))
+"""One row: the number of migrations that made this ledger."""
+
+catalogs = Table(
+    "catalogs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision", Text, nullable=False),
+    Column("applied_at", Instant, nullable=False),
+    Column("schedules", Integer, nullable=False),
+    Column("enabled", Integer, nullable=False),
+)
+"""Each catalog that was put in force, when its revision was not that of the one before."""
+
+timings = Table(
+    "timings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("schedule_id", Text, nullable=False),
+    Column("cron", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("from_at", Instant, nullable=False),
+    Column("cursor_at", Instant, nullable=False),
+    Column("until_at", Instant),
+)
+"""When each timing of each schedule was in force: for fire times after `from_at`, up to and including
+`until_at`; null while it still is. At most one row of a schedule is in force.
+
+The cursor is a column here because it belongs to the timing. It stays when the timing ends, so that an
+audit can tell what was accounted for (up to `cursor_at`) from what an edit cut off. The table grows by
+one row an edit of a timing, however often the catalog is applied and however many schedules it has."""
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("schedule_id", Text, nullable=False),
+    Column("fire_time", Instant, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("target", Text, nullable=False),
+    Column("flow", BigInteger, nullable=False),
+    Column("task", BigInteger),
+    Column("predicted_instance", Text, nullable=False),
+    Column("instance", Text),
+    Column("retry", Policy, nullable=False),
+    Column("deadline", Instant, nullable=False),
+    Column("retry_at", Instant),
+    Column("attempts", Integer, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("source_file", Text, nullable=False),
+    Column("source_line", Integer, nullable=False),
+    Column("claimed_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("outcome", Text),
+    Column("http_status", Integer),
+    Column("code", BigInteger),
+    Column("detail", Text),
+)

@@ -1,0 +1,113 @@
+"""One thread that runs the ledger's operations in groups, so that many waiters share one commit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from flowsched.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flowsched.ledger.books import Books
+
+T = TypeVar("T")
+
+GROUP_LIMIT = 500
+"""Operations in one transaction at most: it bounds how long the first of them waits for the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one operation: its value, or the error that it ended with."""
+
+    value: object = None
+    error: Exception | None = None
+
+
+class Session(Protocol):
+    """A connection as the thread needs it. All its methods block, and are called by the thread only."""
+
+    def run(self, operations: Sequence[Callable[[Books], object]]) -> list[Result]:
+        """Run the operations in one transaction; return one result each, when all is committed.
+
+        Whatever it raises is what came of all of them.
+        """
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    operation: Callable[[Books], object]
+    future: asyncio.Future[Any]
+
+
+class LedgerThread:
+    """Runs operations in the order given. To be made and used in one event loop."""
+
+    def __init__(self, name: str, session: Session) -> None:
+        self._session = session
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
+        self._closed = False
+        # A daemon thread: a process that forgets to close its ledger must still be able to end.
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def do(self, operation: Callable[[Books], T]) -> asyncio.Future[T]:
+        """Have the operation run; the future is resolved after its transaction is committed.
+
+        Cancelling the future does not stop the operation. Raises LedgerError when closed.
+        """
+        if self._closed:
+            raise LedgerError("the ledger is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Pending(operation, future))
+        return future
+
+    async def aclose(self) -> None:
+        """Finish what waits, then end the thread. Harmless when repeated."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        closing = False
+        while not closing:
+            group = self._take()
+            closing = group[-1] is None
+            self._run([pending for pending in group if pending is not None])
+        self._session.close()
+
+    def _take(self) -> list[_Pending | None]:
+        group = [self._queue.get()]
+        while len(group) < GROUP_LIMIT and not self._queue.empty():
+            group.append(self._queue.get())
+        return group
+
+    def _run(self, group: list[_Pending]) -> None:
+        try:
+            results = self._session.run([pending.operation for pending in group])
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits must learn of it
+            results = [Result(error=error)] * len(group)
+        # A closed loop took its waiters with it: there is nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_resolve, group, results)
+
+
+def _resolve(group: list[_Pending], results: list[Result]) -> None:
+    for pending, result in zip(group, results, strict=True):
+        if pending.future.done():
+            continue
+        if result.error is None:
+            pending.future.set_result(result.value)
+        else:
+            pending.future.set_exception(result.error)
