@@ -1,0 +1,226 @@
+"""The batch service: what an operation does, once its call passed the gateway (enos-api sections 2, 3, 6).
+
+Every operation answers with its `data`, or raises `Refusal`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from flowsched.simulator.instances import Instance, Instances, instance_id
+from flowsched.simulator.messages import INVALID_BODY, Refusal
+from flowsched.simulator.reading import json_document, json_object, natural
+from flowsched.simulator.search import found
+from flowsched.simulator.structs import TIME_ZONE, flow_struct, instance_struct, listed_struct
+from flowsched.simulator.world import DataShape, SimFlow, UnknownInstance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from flowsched.simulator.messages import Request
+    from flowsched.simulator.world import Behaviour, User
+
+ANY_FLOW = SimFlow()
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Batch:
+    """The flows of one organization, and what was made of them."""
+
+    def __init__(self, user: User, flows: Mapping[int, SimFlow] | None, behaviour: Behaviour) -> None:
+        self._user = user
+        self._flows = flows
+        self._behaviour = behaviour
+        self._instances = Instances(self._duration)
+
+    def perform(self, operation: Operation, request: Request, now: datetime) -> object:
+        """Carry out one operation and return its `data`; `Refusal` where the service says no."""
+        if operation.names_user:
+            self._check_user(request.parameters)
+        return operation.act(self, request, now)
+
+    def instances(self, now: datetime) -> Iterable[Instance]:
+        """Return every instance there has been, as it stands now, in the order of creation."""
+        return self._instances.every(now)
+
+    def trigger(self, request: Request, now: datetime) -> object:
+        """Trigger Flow: make an instance of the whole flow."""
+        return self._create(_body(request), None, {}, now)
+
+    def trigger_from_task(self, request: Request, now: datetime) -> object:
+        """Trigger Flow From Task: make an instance of a task and what is downstream of it."""
+        body = _body(request)
+        return self._create(body, _number(body, "taskId"), {}, now)
+
+    def update_and_trigger(self, request: Request, now: datetime) -> object:
+        """Update And Trigger Flow: override parameters, for this instance only."""
+        body = _body(request)
+        return self._create(body, None, _overrides(body.get("parameters")), now)
+
+    def get_flow(self, request: Request, _: datetime) -> object:
+        """Get Flow; an unknown flow gets the code of the triggers [U]."""
+        id_ = natural(request.parameters.get("flowId"))
+        flow = self._flow(id_)
+        if id_ is None or flow is None:
+            raise Refusal(62102)
+        return flow_struct(id_, flow, self._owners(flow), user_locked=self._user.locked)
+
+    def get_instance(self, request: Request, now: datetime) -> object:
+        """Get Flow Instance."""
+        instance = self._instances.get(request.parameters.get("flowInstId", ""), now)
+        if instance is None and self._behaviour.unknown_instance is UnknownInstance.NULL_DATA:
+            return None
+        if instance is None:
+            raise Refusal(62102, "Instance not found")
+        struct = instance_struct(instance, *self._flow_and_owners(instance.flow))
+        return [struct] if self._behaviour.instance_data is DataShape.LIST else struct
+
+    def list_instances(self, request: Request, now: datetime) -> object:
+        """List Flow Instances: one page of those that match, and how many match in all."""
+        everyone = [
+            (instance, listed_struct(instance, *self._flow_and_owners(instance.flow)))
+            for instance in self._instances.every(now)
+        ]
+        page, count = found(everyone, _body(request), self._behaviour.first_page)
+        return {"flowInsts": page, "count": count}
+
+    def cancel_instance(self, request: Request, now: datetime) -> object:
+        """Cancel Flow Instance; one that is unknown or has ended is refused [U]."""
+        instance = self._instances.get(str(_body(request).get("flowInstId")), now)
+        if instance is None:
+            raise Refusal(62102, "Instance not found")
+        self._check_may_change(*self._flow_and_owners(instance.flow))
+        if not self._instances.cancel(instance, now):
+            raise Refusal(62102, "The instance has ended")
+        return ""
+
+    def current_time(self, _: Request, now: datetime) -> object:
+        """Get Current Time, in milliseconds of the Unix epoch."""
+        return (now - EPOCH) // timedelta(milliseconds=1)
+
+    def time_zone(self, _: Request, __: datetime) -> object:
+        """Get Time Zone."""
+        return {"timezone": TIME_ZONE}
+
+    def _create(
+        self, body: Mapping[str, Any], task: int | None, overrides: Mapping[str, str], now: datetime
+    ) -> object:
+        id_, trigger_time = _number(body, "flowId"), _instant(body, "triggerTime")
+        flow = self._flow(id_)
+        if flow is None:
+            raise Refusal(62102)
+        self._check_may_change(flow, self._owners(flow))
+        _check_task(flow, task)
+        instance = Instance(
+            id=instance_id(id_, trigger_time),
+            flow=id_,
+            task=task,
+            trigger_time=trigger_time,
+            parameters={**flow.parameters, **overrides},
+            ends_as=flow.ends_as,
+            created=now,
+        )
+        if not self._instances.add(instance):
+            raise Refusal(62102)
+        return {"flowInstanceId": instance.id}
+
+    def _check_user(self, parameters: Mapping[str, str]) -> None:
+        if (parameters.get("userId"), parameters.get("orgId")) != (self._user.id, self._user.org):
+            raise Refusal(62101)
+
+    def _check_may_change(self, flow: SimFlow, owners: frozenset[str]) -> None:
+        if self._user.locked:
+            raise Refusal(62105)
+        if self._user.name not in owners:
+            raise Refusal(62103)
+        if flow.locked:
+            # The number for a locked workflow is not documented [U].
+            raise Refusal(62105, "The workflow has been locked")
+
+    def _flow(self, id_: int | None) -> SimFlow | None:
+        if not id_:
+            return None
+        return ANY_FLOW if self._flows is None else self._flows.get(id_)
+
+    def _owners(self, flow: SimFlow) -> frozenset[str]:
+        return frozenset({self._user.name}) if flow.owners is None else flow.owners
+
+    def _flow_and_owners(self, id_: int) -> tuple[SimFlow, frozenset[str]]:
+        flow = self._flow(id_) or ANY_FLOW
+        return flow, self._owners(flow)
+
+    def _duration(self, id_: int) -> timedelta:
+        flow = self._flow(id_) or ANY_FLOW
+        return self._behaviour.instance_duration if flow.duration is None else flow.duration
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the service."""
+
+    method: str
+    act: Callable[[Batch, Request, datetime], object]
+    names_user: bool = True
+    """Whether `userId` and `orgId` are mandatory."""
+    in_v2_0: bool = True
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "flows.trigger": Operation("POST", Batch.trigger),
+    "flows.triggerFromTask": Operation("POST", Batch.trigger_from_task, in_v2_0=False),
+    "flows.updateAndTrigger": Operation("POST", Batch.update_and_trigger),
+    "flows.get": Operation("GET", Batch.get_flow),
+    "flowInstances.get": Operation("GET", Batch.get_instance),
+    "flowInstances.search": Operation("POST", Batch.list_instances),
+    "flowInstances.cancel": Operation("POST", Batch.cancel_instance),
+    "time.getCurrentTime": Operation("GET", Batch.current_time, names_user=False),
+    "time.getTimeZone": Operation("GET", Batch.time_zone, names_user=False),
+}
+"""By resource and action. Those that no scheduler needs (save, import, export, delete, ...) are left out."""
+
+TRIGGERS = frozenset({"flows.trigger", "flows.triggerFromTask", "flows.updateAndTrigger"})
+
+
+def _body(request: Request) -> dict[str, Any]:
+    document = json_object(request.body)
+    if document is None:
+        raise Refusal(62102, INVALID_BODY)
+    return document
+
+
+def _number(body: Mapping[str, Any], key: str) -> int:
+    number = natural(body.get(key))
+    if number is None:
+        raise Refusal(62102, INVALID_BODY)
+    return number
+
+
+def _instant(body: Mapping[str, Any], key: str) -> datetime:
+    try:
+        return EPOCH + timedelta(milliseconds=_number(body, key))
+    except OverflowError:
+        raise Refusal(62102, INVALID_BODY) from None
+
+
+def _overrides(parameters: object) -> dict[str, str]:
+    """Accept a list of key/value maps, the same as JSON text, or one map (enos-api section 3.1)."""
+    if isinstance(parameters, str):
+        parameters = json_document(parameters)
+    if isinstance(parameters, dict):
+        return {str(key): str(value) for key, value in parameters.items()}
+    if not isinstance(parameters, list) or not all(map(_is_pair, parameters)):
+        raise Refusal(62102, INVALID_BODY)
+    return {str(pair["key"]): str(pair["value"]) for pair in parameters}
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, dict) and {"key", "value"} <= value.keys()
+
+
+def _check_task(flow: SimFlow, task: int | None) -> None:
+    if flow.tasks is not None and not flow.tasks:
+        raise Refusal(62104)
+    if task is not None and (task == 0 or (flow.tasks is not None and task not in flow.tasks)):
+        raise Refusal(62102)

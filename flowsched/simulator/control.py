@@ -1,0 +1,58 @@
+"""The simulator's own paths under `/_simulator/`: read the books, order faults.
+
+They need no authentication, are befallen by no fault and stand in no book.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowsched.errors import UsageError
+from flowsched.simulator.books import written_call, written_instance
+from flowsched.simulator.messages import Reply, gateway_reply, json_reply
+from flowsched.simulator.orders import read_order, written_order
+from flowsched.simulator.reading import json_object
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from flowsched.simulator.gateway import Gateway
+    from flowsched.simulator.messages import Request
+
+PREFIX = "/_simulator/"
+
+
+def control(gateway: Gateway, request: Request, now: datetime) -> Reply:
+    """Answer a request under `PREFIX`."""
+    match request.method, request.path.removeprefix(PREFIX):
+        case "GET", "books":
+            return _books(gateway, now)
+        case "GET", "faults":
+            return json_reply(200, {"faults": [written_order(each) for each in gateway.faults.standing]})
+        case "POST", "faults":
+            return _order(gateway, request.body)
+        case "DELETE", "faults":
+            gateway.faults.clear()
+            return json_reply(200, {"faults": []})
+        case _:
+            return gateway_reply(404, text=f"allowed: GET {PREFIX}books; GET, POST and DELETE {PREFIX}faults")
+
+
+def _books(gateway: Gateway, now: datetime) -> Reply:
+    calls = [written_call(call) for call in gateway.books.calls]
+    instances = [written_instance(instance) for instance in gateway.batch.instances(now)]
+    return json_reply(200, {"calls": calls, "instances": instances})
+
+
+def _order(gateway: Gateway, body: bytes) -> Reply:
+    document = json_object(body)
+    if document is None:
+        return gateway_reply(
+            400, text='the body is no JSON object; allowed: an order, as {"fault": "silence"}'
+        )
+    try:
+        order = read_order(document)
+    except UsageError as error:
+        return gateway_reply(400, text=str(error))
+    gateway.faults.add(order)
+    return json_reply(201, written_order(order))

@@ -1,0 +1,796 @@
+"""The simulator over real sockets: the checklist of enos-api section 11, line by line.
+
+`Caller` signs by the letter of the reference; it shares no code with the client or with the simulator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trustme
+
+from flowsched.errors import UsageError
+from flowsched.simulator import (
+    Application,
+    AuthFailure,
+    Behaviour,
+    Call,
+    DataShape,
+    Signature,
+    SimFlow,
+    Simulator,
+    Status,
+    UnknownInstance,
+    User,
+    serve,
+)
+from tests.fakes import HandClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
+NOW_MS = 1767268830000
+MINUTE_MS = 60_000
+PREFIXES = {"2.1": "/batch-processing-service/v2.1/", "2.0": "/dataflow-batch-service/v2.0/"}
+CANNOT_CREATE = (
+    "Cannot create workflow instance. Please check if the workflow or task exist, "
+    "and do not trigger the same workflow repeatedly in 1 minute."
+)
+
+
+class Caller:
+    """Makes calls as the reference says they must be; any part can be given otherwise."""
+
+    def __init__(self, url: str, simulator: Simulator, clock: HandClock) -> None:
+        self.http = httpx.AsyncClient(base_url=url, trust_env=False, verify=False)  # noqa: S501 - loopback
+        self.user = {"userId": simulator.user.id, "orgId": simulator.user.org}
+        self.token = ""
+        self._key = simulator.application.access_key
+        self._secret = simulator.application.secret_key
+        self._clock = clock
+        self._stamps = count()
+        self.lag_ms = 0
+
+    def now_ms(self) -> int:
+        return round(self._clock.now().timestamp() * 1000)
+
+    async def token_call(self, action: str = "get", **changes: object) -> dict[str, Any]:
+        """Ask the token service, each time with another millisecond; None leaves a field out."""
+        timestamp = changes.get("timestamp", self.now_ms() + next(self._stamps))
+        digest = sha256(f"{self._key}{timestamp}{self._secret}".encode()).hexdigest()
+        fields = {"appKey": self._key, "encryption": digest, "timestamp": timestamp, **changes}
+        body = {key: value for key, value in fields.items() if value is not None}
+        path = f"/apim-token-service/v2.0/token/{action}"
+        reply: dict[str, Any] = (await self.http.post(path, content=json.dumps(body))).json()
+        return reply
+
+    async def sign_in(self) -> str:
+        self.token = (await self.token_call())["data"]["accessToken"]
+        return self.token
+
+    async def signed(
+        self,
+        method: str,
+        resource: str,
+        query: Mapping[str, str],
+        document: object = None,
+        *,
+        prefix: str = PREFIXES["2.1"],
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Request:
+        """A signed request; `document` None: no body; bytes: as they are."""
+        if not self.token:
+            await self.sign_in()
+        body = document if isinstance(document, bytes) else written(document)
+        timestamp = str(self.now_ms() - self.lag_ms)
+        text = "".join(f"{name}{query[name]}" for name in sorted(query)).encode()
+        signed = self.token.encode() + text + body + timestamp.encode() + self._secret.encode()
+        apim = {
+            "apim-accesstoken": self.token,
+            "apim-timestamp": timestamp,
+            "apim-signature": sha256(signed).hexdigest(),
+            **(headers or {}),
+        }
+        return self.http.build_request(method, prefix + resource, params=query, content=body, headers=apim)
+
+    async def send(self, *request: Any, **more: Any) -> httpx.Response:
+        """Send a signed request."""
+        return await self.http.send(await self.signed(*request, **more))
+
+    async def ask(
+        self, method: str, resource: str, action: str, document: object = None, **more: Any
+    ) -> dict[str, Any]:
+        """Send as the user there is, and return the envelope."""
+        query = {"action": action, **self.user, **more.pop("query", {})}
+        reply: dict[str, Any] = (await self.send(method, resource, query, document, **more)).json()
+        return reply
+
+    async def trigger(self, flow: object = 3377, at: object = NOW_MS, **more: Any) -> dict[str, Any]:
+        return await self.ask("POST", "flows", "trigger", {"flowId": flow, "triggerTime": at}, **more)
+
+    async def current_time(self) -> httpx.Response:
+        """The shortest signed call there is."""
+        return await self.send("GET", "time", {"action": "getCurrentTime"})
+
+    async def instance(self, id_: str) -> dict[str, Any]:
+        return await self.ask("GET", "flowInstances", "get", query={"flowInstId": id_})
+
+
+def written(document: object) -> bytes:
+    return b"" if document is None else json.dumps(document).encode()
+
+
+@asynccontextmanager
+async def simulated(
+    clock: HandClock | None = None, **world: Any
+) -> AsyncIterator[tuple[Simulator, Caller, HandClock]]:
+    """A simulator that listens, somebody who calls it, and the hand of its clock, at `NOW`."""
+    clock = clock or HandClock(NOW)
+    simulator = Simulator(clock, **world)
+    caller = Caller(await simulator.start(), simulator, clock)
+    try:
+        yield simulator, caller, clock
+    finally:
+        await caller.http.aclose()
+        await simulator.stop()
+
+
+def pairs(reply: dict[str, Any]) -> dict[str, str]:
+    """The parameters in a struct, out of their JSON text."""
+    return {pair["key"]: pair["value"] for pair in json.loads(reply["data"]["parameters"])}
+
+
+# Checklist 1: tokens
+
+
+async def test_the_same_token_is_given_until_it_expires_with_its_life_counting_down() -> None:
+    async with simulated() as (_, caller, clock):
+        first = await caller.token_call()
+        clock.advance(timedelta(hours=1))
+        second = await caller.token_call()
+        clock.advance(timedelta(hours=1))
+        third = await caller.token_call()
+
+    assert (first["status"], first["msg"], first["business"]) == (0, "SUCCESS", "apim-token-service")
+    assert [reply["data"]["expire"] for reply in (first, second, third)] == [7200, 3600, 7200]
+    assert first["data"]["accessToken"] == second["data"]["accessToken"] != third["data"]["accessToken"]
+
+
+@pytest.mark.parametrize(("spared", "signature"), [(False, Signature.BAD_TOKEN), (True, Signature.GOOD)])
+async def test_refresh_gives_a_new_token_of_full_life(*, spared: bool, signature: Signature) -> None:
+    async with simulated(behaviour=Behaviour(refresh_spares_old_token=spared)) as (simulator, caller, clock):
+        old = await caller.sign_in()
+        clock.advance(timedelta(minutes=115))
+        new = await caller.token_call("refresh", accessToken=old)
+        await caller.current_time()
+
+    assert new["data"]["expire"] == 7200
+    assert new["data"]["accessToken"] != old
+    assert simulator.calls[-1].signature is signature
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+async def test_a_timestamp_may_be_a_number_or_text(*, as_text: bool) -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.token_call(timestamp=str(NOW_MS) if as_text else NOW_MS)
+
+    assert reply["status"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"appKey": "somebody-else"}, 1002),
+        ({"encryption": "0" * 64}, 1003),
+        ({"encryption": "\ud800"}, 1003),
+        ({"timestamp": "yesterday"}, 1004),
+        ({"timestamp": True}, 1004),
+        ({"encryption": 5}, 1004),
+        ({"appKey": None}, 1202),
+        ({"encryption": ""}, 1202),
+        ({"timestamp": None}, 1202),
+    ],
+)
+async def test_a_bad_token_call_gets_its_number(changes: dict[str, Any], status: int) -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.token_call(**changes)
+
+    assert (reply["status"], reply["data"]) == (status, None)
+
+
+async def test_a_token_body_that_is_no_object_is_an_invalid_parameter() -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.http.post("/apim-token-service/v2.0/token/get", content=b"[" * 50_000)
+
+    assert reply.json()["status"] == 1004
+
+
+async def test_an_encryption_is_good_for_one_call() -> None:
+    async with simulated() as (_, caller, _clock):
+        first = await caller.token_call(timestamp=NOW_MS)
+        second = await caller.token_call(timestamp=NOW_MS)
+
+    assert (first["status"], second["status"]) == (0, 1001)
+
+
+@pytest.mark.parametrize(("token", "status"), [("unknown", 1204), (["odd"], 1204), (None, 1202)])
+async def test_only_the_token_in_force_can_be_refreshed(token: object, status: int) -> None:
+    async with simulated() as (_, caller, _clock):
+        await caller.sign_in()
+        reply = await caller.token_call("refresh", accessToken=token)
+
+    assert reply["status"] == status
+
+
+async def test_an_expired_token_cannot_be_refreshed() -> None:
+    async with simulated() as (_, caller, clock):
+        token = await caller.sign_in()
+        clock.advance(timedelta(hours=2))
+        reply = await caller.token_call("refresh", accessToken=token)
+
+    assert reply["status"] == 1204
+
+
+# Checklist 2: signatures
+
+
+async def test_a_well_signed_call_passes_whatever_its_query_holds() -> None:
+    async with simulated() as (simulator, caller, _):
+        query = {"action": "getCurrentTime", "Z": "1", "a": "\u6d4b\u8bd5 a+b&=%", "empty": ""}
+        reply = await caller.send("GET", "time", query)
+
+    assert reply.json()["code"] == 0
+    assert simulator.calls[-1].signature is Signature.GOOD
+
+
+@pytest.mark.parametrize(
+    ("headers", "signature"),
+    [
+        ({"apim-signature": "0" * 64}, Signature.MISMATCH),
+        ({"apim-signature": ""}, Signature.ABSENT),
+        ({"apim-accesstoken": "unknown"}, Signature.BAD_TOKEN),
+        ({"apim-timestamp": "noon"}, Signature.BAD_TIMESTAMP),
+        ({"apim-timestamp": str(NOW_MS + 1)}, Signature.MISMATCH),
+        ({"apim-timestamp": str(NOW_MS + 30 * MINUTE_MS + 1)}, Signature.BAD_TIMESTAMP),
+        ({"apim-timestamp": str(NOW_MS - 30 * MINUTE_MS - 1)}, Signature.BAD_TIMESTAMP),
+        ({"apim-timestamp": "9" * 18}, Signature.BAD_TIMESTAMP),
+    ],
+)
+async def test_a_call_that_is_not_well_signed_is_refused(
+    headers: dict[str, str], signature: Signature
+) -> None:
+    async with simulated() as (simulator, caller, _):
+        query = {"action": "getCurrentTime"}
+        reply = await caller.send("GET", "time", query, headers=headers)
+
+    assert (reply.status_code, reply.json()) == (401, {"message": "Invalid authentication credentials"})
+    assert simulator.calls[-1].signature is signature
+
+
+async def test_a_body_changed_after_signing_is_refused() -> None:
+    async with simulated() as (simulator, caller, _):
+        signed = (await caller.send("POST", "flows", {"action": "trigger"}, b'{"a": 1}')).request
+        apim = {name: value for name, value in signed.headers.items() if name.startswith("apim-")}
+        await caller.http.post(signed.url, content=b'{"a":1}', headers=apim)
+
+    assert [call.signature for call in simulator.calls[-2:]] == [Signature.GOOD, Signature.MISMATCH]
+
+
+async def test_the_tolerance_of_timestamps_can_be_set() -> None:
+    behaviour = Behaviour(timestamp_tolerance=timedelta(seconds=10))
+    async with simulated(behaviour=behaviour) as (simulator, caller, _):
+        await caller.sign_in()
+        for late in (10_000, 10_001):
+            caller.lag_ms = late
+            await caller.current_time()
+
+    assert [call.signature for call in simulator.calls[-2:]] == [Signature.GOOD, Signature.BAD_TIMESTAMP]
+
+
+@pytest.mark.parametrize(
+    ("shape", "version", "status", "document"),
+    [
+        (AuthFailure.HTTP_401, "2.1", 401, {"message": "Invalid authentication credentials"}),
+        (AuthFailure.CODE_1203, "2.1", 200, {"code": 1203, "msg": "Access token expired", "data": None}),
+        (AuthFailure.CODE_1203, "2.0", 200, {"status": 1203, "msg": "Access token expired", "data": None}),
+        (AuthFailure.APIM_STATUS, "2.1", 200, {"apim_status": 4011, "apim_refreshtoken": "simulated"}),
+    ],
+)
+async def test_an_expired_token_is_answered_in_the_shape_chosen(
+    shape: AuthFailure, version: str, status: int, document: dict[str, object]
+) -> None:
+    async with simulated(behaviour=Behaviour(auth_failure=shape)) as (_, caller, clock):
+        await caller.sign_in()
+        clock.advance(timedelta(hours=2))
+        reply = await caller.send("GET", "time", {"action": "getCurrentTime"}, prefix=PREFIXES[version])
+
+    assert (reply.status_code, reply.json()) == (status, document)
+
+
+# Checklist 3 to 5: triggers, ids, turns, refusals
+
+
+async def test_trigger_flow_as_in_the_manual() -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.trigger(3377, 1574385824000)
+
+    assert reply == {"code": 0, "msg": "OK", "data": {"flowInstanceId": "3377-20191122012300"}}
+
+
+async def test_trigger_flow_from_task_as_in_the_manual() -> None:
+    async with simulated() as (simulator, caller, _):
+        body = {"flowId": 3377, "taskId": 108580, "triggerTime": 1594016819108}
+        reply = await caller.ask("POST", "flows", "triggerFromTask", body)
+
+    assert reply == {"code": 0, "msg": "OK", "data": {"flowInstanceId": "3377-20200706062600"}}
+    assert [(each.id, each.task) for each in simulator.instances] == [("3377-20200706062600", 108580)]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [[{"key": "REPLACE", "value": "x"}], '[{"key":"REPLACE","value":"x"}]', {"REPLACE": "x"}],
+    ids=["list", "text", "map"],
+)
+async def test_update_and_trigger_overrides_parameters_for_this_instance_only(parameters: object) -> None:
+    flows = {3377: SimFlow(parameters={"KEPT": "1", "REPLACE": "2"})}
+    async with simulated(flows=flows) as (_, caller, _clock):
+        body = {"flowId": 3377, "triggerTime": NOW_MS, "parameters": parameters}
+        made = await caller.ask("POST", "flows", "updateAndTrigger", body)
+        instance = await caller.instance(made["data"]["flowInstanceId"])
+        flow = await caller.ask("GET", "flows", "get", query={"flowId": "3377"})
+
+    assert pairs(instance) == {"KEPT": "1", "REPLACE": "x"}
+    assert pairs(flow) == {"KEPT": "1", "REPLACE": "2"}
+
+
+async def test_ids_and_times_may_come_as_digits_in_text() -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.trigger("13774", "1574385824000")
+
+    assert reply["data"] == {"flowInstanceId": "13774-20191122012300"}
+
+
+async def test_one_instance_of_a_flow_runs_and_the_next_waits_its_turn() -> None:
+    async with simulated() as (simulator, caller, clock):
+        await caller.trigger(at=NOW_MS)
+        await caller.trigger(at=NOW_MS + MINUTE_MS)
+        await caller.trigger(flow=8, at=NOW_MS + MINUTE_MS)
+        at_once = [each.status for each in simulator.instances]
+        clock.advance(timedelta(minutes=5))
+        later = [each.status for each in simulator.instances]
+
+    assert at_once == [Status.RUNNING, Status.WAIT, Status.WAIT]
+    assert later == [Status.SUCCESS, Status.RUNNING, Status.RUNNING]
+
+
+@pytest.mark.parametrize("action", ["trigger", "triggerFromTask", "updateAndTrigger"])
+async def test_a_second_trigger_of_a_flow_in_one_utc_minute_is_refused(action: str) -> None:
+    async with simulated() as (simulator, caller, _):
+        await caller.trigger(at=NOW_MS - 30_000)
+        body = {"flowId": 3377, "taskId": 1, "parameters": [], "triggerTime": NOW_MS + 29_999}
+        reply = await caller.ask("POST", "flows", action, body)
+
+    assert reply == {"code": 62102, "msg": CANNOT_CREATE, "data": None}
+    assert len(simulator.instances) == 1
+
+
+@pytest.mark.parametrize(
+    ("world", "body", "code", "text"),
+    [
+        ({"flows": {}}, {}, 62102, CANNOT_CREATE),
+        ({}, {"flowId": 0}, 62102, CANNOT_CREATE),
+        ({"flows": {3377: SimFlow(tasks=frozenset({1}))}}, {"taskId": 2}, 62102, CANNOT_CREATE),
+        ({}, {"taskId": 0}, 62102, CANNOT_CREATE),
+        ({}, {"flowId": None}, 62102, "Invalid request body."),
+        ({}, {"flowId": True}, 62102, "Invalid request body."),
+        ({}, {"flowId": -1}, 62102, "Invalid request body."),
+        ({}, {"flowId": 1.0}, 62102, "Invalid request body."),
+        ({}, {"triggerTime": "noon"}, 62102, "Invalid request body."),
+        ({}, {"triggerTime": 10**17}, 62102, "Invalid request body."),
+        ({}, {"taskId": "first"}, 62102, "Invalid request body."),
+        (
+            {"flows": {3377: SimFlow(tasks=frozenset())}},
+            {},
+            62104,
+            "This workflow has no task. You cannot trigger it.",
+        ),
+        ({"flows": {3377: SimFlow(owners=frozenset({"else"}))}}, {}, 62103, "User has no privilege."),
+        ({"user": User(locked=True)}, {}, 62105, "Your account has been locked"),
+        ({"flows": {3377: SimFlow(locked=True)}}, {}, 62105, "The workflow has been locked"),
+    ],
+)
+async def test_a_trigger_that_cannot_be_is_refused_with_its_number(
+    world: dict[str, Any], body: dict[str, object], code: int, text: str
+) -> None:
+    async with simulated(**world) as (simulator, caller, _):
+        whole = {"flowId": 3377, "taskId": 1, "triggerTime": NOW_MS, **body}
+        reply = await caller.ask("POST", "flows", "triggerFromTask", whole)
+
+    assert reply == {"code": code, "msg": text, "data": None}
+    assert simulator.instances == ()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3377", b"\xff", b"[" * 100_000])
+async def test_a_body_that_is_no_json_object_is_an_invalid_request(body: bytes) -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.ask("POST", "flows", "trigger", body)
+
+    assert (reply["code"], reply["msg"]) == (62102, "Invalid request body.")
+
+
+@pytest.mark.parametrize("parameters", [None, 5, "[", [{"key": "a"}], ["a"]])
+async def test_parameters_of_another_shape_are_an_invalid_request(parameters: object) -> None:
+    async with simulated() as (_, caller, _clock):
+        body = {"flowId": 3377, "triggerTime": NOW_MS, "parameters": parameters}
+        reply = await caller.ask("POST", "flows", "updateAndTrigger", body)
+
+    assert (reply["code"], reply["msg"]) == (62102, "Invalid request body.")
+
+
+@pytest.mark.parametrize("query", [{"userId": "u1"}, {"orgId": "o1"}, {"userId": ""}])
+async def test_a_user_who_does_not_belong_to_the_organization_is_refused(query: dict[str, str]) -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.trigger(query=query)
+
+    assert reply["code"] == 62101
+
+
+async def test_the_http_status_of_refusals_can_be_set() -> None:
+    async with simulated(flows={}, behaviour=Behaviour(refusal_status=400)) as (_, caller, _clock):
+        query = {"action": "trigger", **caller.user}
+        reply = await caller.send("POST", "flows", query, {"flowId": 1, "triggerTime": NOW_MS})
+
+    assert (reply.status_code, reply.json()["code"]) == (400, 62102)
+
+
+# The other operations
+
+
+async def test_get_flow_instance_shows_its_life_in_the_spelling_of_the_service() -> None:
+    async with simulated() as (_, caller, clock):
+        id_ = (await caller.trigger())["data"]["flowInstanceId"]
+        running = (await caller.instance(id_))["data"]
+        clock.advance(timedelta(minutes=5))
+        ended = (await caller.instance(id_))["data"]
+
+    assert (running["instanceId"], running["flowId"], running["calDt"]) == (id_, 3377, "2025-12-31")
+    assert (running["status"], running["statusDesc"], running["endTime"]) == (2, "RUNNING", None)
+    assert (ended["status"], ended["statusDesc"], ended["endTime"]) == (1, "SUCCESS", "2026-01-01 12:05:30")
+    # One record, two zones, as in the samples.
+    assert (running["triggerTime"], running["startTime"]) == ("2026-01-01 20:00:30", "2026-01-01 12:00:30")
+    assert running["timestamp"] == "2026-01-01 12:00:30.0"
+
+
+async def test_graph_and_parameters_are_json_inside_a_string() -> None:
+    async with simulated(flows={7: SimFlow(name="wind", tasks=frozenset({11, 12}))}) as (_, caller, _clock):
+        flow = (await caller.ask("GET", "flows", "get", query={"flowId": "7"}))["data"]
+
+    tasks = json.loads(flow["graph"])["tasks"]
+    assert [(task["taskId"], task["nodeId"]) for task in tasks] == [(11, "t_11"), (12, "t_12")]
+    assert json.loads(flow["parameters"]) == []
+    assert (flow["flowName"], flow["owner"], flow["locked"]) == ("wind", ";simulated.user;", False)
+
+
+async def test_a_flow_that_does_not_exist_cannot_be_got() -> None:
+    async with simulated(flows={}) as (_, caller, _clock):
+        reply = await caller.ask("GET", "flows", "get", query={"flowId": "7"})
+
+    assert reply["code"] == 62102
+
+
+@pytest.mark.parametrize(
+    ("choice", "code"), [(UnknownInstance.CODE_62102, 62102), (UnknownInstance.NULL_DATA, 0)]
+)
+async def test_an_unknown_instance_is_answered_in_the_shape_chosen(
+    choice: UnknownInstance, code: int
+) -> None:
+    async with simulated(behaviour=Behaviour(unknown_instance=choice)) as (_, caller, _clock):
+        reply = await caller.instance("3377-20260101120000")
+
+    assert (reply["code"], reply["data"]) == (code, None)
+
+
+async def test_an_instance_may_come_in_a_list_of_one() -> None:
+    async with simulated(behaviour=Behaviour(instance_data=DataShape.LIST)) as (_, caller, _clock):
+        id_ = (await caller.trigger())["data"]["flowInstanceId"]
+        data = (await caller.instance(id_))["data"]
+
+    assert [each["instanceId"] for each in data] == [id_]
+
+
+async def test_a_flow_may_take_its_own_time_and_end_badly() -> None:
+    flow = SimFlow(duration=timedelta(seconds=1), ends_as=Status.FAIL)
+    async with simulated(flows={3377: flow}) as (_, caller, clock):
+        id_ = (await caller.trigger())["data"]["flowInstanceId"]
+        clock.advance(1)
+        data = (await caller.instance(id_))["data"]
+
+    assert (data["status"], data["statusDesc"]) == (-1, "FAIL")
+
+
+async def test_cancel_stops_an_instance_once() -> None:
+    async with simulated() as (_, caller, _clock):
+        id_ = (await caller.trigger())["data"]["flowInstanceId"]
+        first = await caller.ask("POST", "flowInstances", "cancel", {"flowInstId": id_})
+        second = await caller.ask("POST", "flowInstances", "cancel", {"flowInstId": id_})
+        unknown = await caller.ask("POST", "flowInstances", "cancel", {"flowInstId": "7-1"})
+        data = (await caller.instance(id_))["data"]
+
+    assert (first["code"], first["data"]) == (0, "")
+    assert (second["code"], unknown["code"]) == (62102, 62102)
+    assert (data["status"], data["statusDesc"]) == (8, "CANCEL")
+
+
+LISTING = {"type": 0, "owner": "", "fromTriggerTime": 0, "toTriggerTime": 2 * NOW_MS}
+
+
+@pytest.mark.parametrize(
+    ("change", "minutes"),
+    [
+        ({}, [0, 1, 2]),
+        ({"fromTriggerTime": NOW_MS + MINUTE_MS}, [1, 2]),
+        ({"toTriggerTime": NOW_MS + MINUTE_MS}, [0]),
+        ({"status": "2"}, [0]),
+        ({"status": 5}, [1, 2]),
+        ({"status": "2, 5"}, [0, 1, 2]),
+        ({"expression": "3377-202601011202"}, [2]),
+        ({"expression": "flow_3377"}, [0, 1, 2]),
+        ({"owner": "simulated.user"}, [0, 1, 2]),
+        ({"owner": "simulated"}, []),
+        ({"pagination": {"pageNo": 1, "pageSize": 2}}, [0, 1]),
+        ({"pagination": {"pageNo": 2, "pageSize": 2}}, [2]),
+        (
+            {
+                "pagination": {
+                    "pageNo": 1,
+                    "pageSize": 9,
+                    "sorters": [{"field": "triggerTime", "order": "DESC"}],
+                }
+            },
+            [2, 1, 0],
+        ),
+        (
+            {"pagination": {"pageNo": 1, "pageSize": 9, "sorters": [{"field": "start_time"}]}},
+            [1, 2, 0],
+        ),
+    ],
+)
+async def test_listing_filters_sorts_and_pages(change: dict[str, object], minutes: list[int]) -> None:
+    async with simulated() as (_, caller, _clock):
+        for minute in range(3):
+            await caller.trigger(at=NOW_MS + minute * MINUTE_MS)
+        reply = await caller.ask("POST", "flowInstances", "search", {**LISTING, **change})
+
+    ids = [each["instanceId"] for each in reply["data"]["flowInsts"]]
+    assert ids == [f"3377-20260101120{minute}00" for minute in minutes]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"type": None}, "Incorrect parameter"),
+        ({"owner": None}, "Incorrect parameter"),
+        ({"toTriggerTime": None}, "Incorrect parameter"),
+        ({"pagination": []}, "Incorrect parameter"),
+        ({"pagination": {"pageNo": 0, "pageSize": 1}}, "Incorrect parameter"),
+        ({"pagination": {"pageNo": 1, "pageSize": 0}}, "Incorrect parameter"),
+        (
+            {"pagination": {"pageNo": 1, "pageSize": 1, "sorters": [{"field": "mood"}]}},
+            "The sorters field parameter is invalid",
+        ),
+        (
+            {"pagination": {"pageNo": 1, "pageSize": 1, "sorters": ["x"]}},
+            "The sorters field parameter is invalid",
+        ),
+    ],
+)
+async def test_a_listing_that_makes_no_sense_is_refused(change: dict[str, object], text: str) -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.ask("POST", "flowInstances", "search", {**LISTING, **change})
+
+    assert (reply["code"], reply["msg"]) == (62102, text)
+
+
+async def test_the_first_sorter_counts_most() -> None:
+    sorters = [{"field": "createTime", "order": "DESC"}, {"field": "triggerTime", "order": "ASC"}]
+    async with simulated() as (_, caller, clock):
+        for minute in (2, 1):
+            await caller.trigger(at=NOW_MS + minute * MINUTE_MS)
+        clock.advance(1)
+        await caller.trigger(at=NOW_MS + 3 * MINUTE_MS)
+        body = {**LISTING, "pagination": {"pageNo": 1, "pageSize": 9, "sorters": sorters}}
+        reply = await caller.ask("POST", "flowInstances", "search", body)
+
+    minutes = [each["instanceId"][-3:-2] for each in reply["data"]["flowInsts"]]
+    assert minutes == ["3", "1", "2"]
+
+
+async def test_pages_may_count_from_zero() -> None:
+    async with simulated(behaviour=Behaviour(first_page=0)) as (_, caller, _clock):
+        await caller.trigger()
+        body = {**LISTING, "pagination": {"pageNo": 0, "pageSize": 1}}
+        reply = await caller.ask("POST", "flowInstances", "search", body)
+
+    assert (reply["data"]["count"], len(reply["data"]["flowInsts"])) == (1, 1)
+
+
+async def test_time_operations_need_a_signature_and_no_user() -> None:
+    async with simulated() as (_, caller, _clock):
+        current = await caller.current_time()
+        zone = await caller.send("GET", "time", {"action": "getTimeZone"})
+        unsigned = await caller.http.get("/batch-processing-service/v2.1/time?action=getTimeZone")
+
+    assert current.json()["data"] == NOW_MS
+    assert zone.json()["data"] == {"timezone": "GMT+8"}
+    assert unsigned.status_code == 401
+
+
+async def test_v2_0_has_its_own_path_and_envelope_and_no_trigger_from_task() -> None:
+    async with simulated() as (_, caller, _clock):
+        body = {"flowId": 3377, "taskId": 1, "triggerTime": NOW_MS}
+        trigger = await caller.ask("POST", "flows", "trigger", body, prefix=PREFIXES["2.0"])
+        from_task = await caller.ask("POST", "flows", "triggerFromTask", body, prefix=PREFIXES["2.0"])
+
+    assert trigger == {"status": 0, "msg": "Success", "data": {"flowInstanceId": "3377-20260101120000"}}
+    assert from_task == {
+        "message": "The simulator has no flows.triggerFromTask under /dataflow-batch-service/v2.0/"
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("GET", "/", 404),
+        ("POST", "/batch-processing-service/v2.1/flows", 404),
+        ("POST", "/batch-processing-service/v2.1/flows?action=save", 404),
+        ("GET", "/batch-processing-service/v2.1/flows?action=delete", 404),
+        ("GET", "/batch-processing-service/v2.1/flows?action=trigger", 405),
+        ("POST", "/apim-token-service/v2.0/token/revoke", 404),
+        ("GET", "/apim-token-service/v2.0/token/get", 405),
+        ("GET", "/_simulator/elsewhere", 404),
+    ],
+)
+async def test_what_is_not_there_says_so(method: str, target: str, status: int) -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.http.request(method, target)
+
+    assert reply.status_code == status
+
+
+# The rest of what it must be
+
+
+async def test_every_reply_carries_the_date_of_the_clock() -> None:
+    async with simulated() as (_, caller, clock):
+        clock.step(datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC))
+        replies = [await caller.http.get(path) for path in ("/", "/_simulator/books")]
+
+    assert {reply.headers["date"] for reply in replies} == {"Tue, 06 May 2031 07:08:09 GMT"}
+
+
+async def test_a_quota_answers_429_until_the_next_minute() -> None:
+    async with simulated(behaviour=Behaviour(calls_per_minute=2)) as (_, caller, clock):
+        replies = [await caller.current_time() for _ in range(3)]
+        clock.advance(30)
+        after = await caller.current_time()
+
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+    assert replies[2].json() == {"message": "API rate limit exceeded"}
+    assert replies[2].headers["retry-after"] == "30"
+    assert after.status_code == 200
+
+
+async def test_calls_follow_each_other_on_one_connection() -> None:
+    async with simulated() as (simulator, caller, _):
+        for _ in range(3):
+            await caller.current_time()
+
+    assert [call.connection for call in simulator.calls] == [1, 1, 1, 1]
+
+
+async def test_the_books_tell_what_was_seen_and_made() -> None:
+    async with simulated() as (simulator, caller, _):
+        await caller.ask(
+            "POST", "flows", "triggerFromTask", {"flowId": 7, "taskId": 9, "triggerTime": NOW_MS}
+        )
+        books = (await caller.http.get("/_simulator/books")).json()
+
+    assert [call["operation"] for call in books["calls"]] == ["token.get", "flows.triggerFromTask"]
+    assert books["calls"][1] == {
+        "number": 2,
+        "connection": 1,
+        "began_at": "2026-01-01T12:00:30.000000Z",
+        "complete_at": "2026-01-01T12:00:30.000000Z",
+        "method": "POST",
+        "path": "/batch-processing-service/v2.1/flows",
+        "operation": "flows.triggerFromTask",
+        "flow": 7,
+        "task": 9,
+        "trigger_time": NOW_MS,
+        "signature": "good",
+        "outcome": "OK",
+        "created": "7-20260101120000",
+        "status": 200,
+        "fault": None,
+    }
+    assert books["instances"] == [
+        {
+            "id": "7-20260101120000",
+            "flow": 7,
+            "task": 9,
+            "trigger_time": "2026-01-01T12:00:30.000000Z",
+            "status": "RUNNING",
+            "created": "2026-01-01T12:00:30.000000Z",
+            "started": "2026-01-01T12:00:30.000000Z",
+            "ended": None,
+        }
+    ]
+    assert caller.token not in str(books)
+    assert simulator.application.secret_key not in f"{books}{simulator.application}{simulator.calls}"
+
+
+async def test_on_call_is_told_of_every_call() -> None:
+    told: list[Call] = []
+    async with simulated(on_call=told.append) as (simulator, caller, _):
+        await caller.trigger()
+
+    assert told == list(simulator.calls)
+    assert [call.outcome for call in told] == ["OK", "OK"]
+
+
+async def test_it_speaks_tls() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    clock = HandClock(NOW)
+    simulator = Simulator(clock)
+
+    url = await simulator.start(ssl_context=context)
+    caller = Caller(url, simulator, clock)
+    reply = await caller.trigger()
+    await caller.http.aclose()
+    await simulator.stop()
+
+    assert url.startswith("https://127.0.0.1:")
+    assert reply["code"] == 0
+
+
+async def test_an_application_of_choice_signs() -> None:
+    async with simulated(application=Application("key", "secret")) as (_, caller, _clock):
+        reply = await caller.trigger()
+
+    assert reply["code"] == 0
+
+
+async def test_serve_runs_until_it_is_cancelled_and_then_lets_go_of_the_port() -> None:
+    ready: asyncio.Queue[str] = asyncio.Queue()
+    simulator = Simulator(HandClock(NOW))
+    task = asyncio.create_task(serve(simulator, on_ready=ready.put_nowait))
+
+    url = await ready.get()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    again = await simulator.start(port=int(url.rpartition(":")[2]))
+    await simulator.stop()
+
+    assert task.cancelled()
+    assert again == url
+
+
+async def test_a_port_that_is_taken_is_a_clear_error() -> None:
+    first, second = Simulator(HandClock(NOW)), Simulator(HandClock(NOW))
+    port = int((await first.start()).rpartition(":")[2])
+
+    with pytest.raises(UsageError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: .+"):
+        await second.start(port=port)
+    await first.stop()
