@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from flowsched.durations import format_duration
 from flowsched.model import CatchUp, Origin, RunState
 
 if TYPE_CHECKING:
@@ -41,26 +42,16 @@ def _decide(schedule: Schedule, fire_time: datetime, latest: bool, now: datetime
     late = now - fire_time
     if late <= ON_TIME:
         return Admitted(fire_time, Origin.SCHEDULE, RunState.CLAIMED, None)
+    lateness = f"{format_duration(late)} late"
     if schedule.catch_up is CatchUp.NONE:
-        return _missed(fire_time, f"{_spell(late)} late, and catch_up is none")
+        return _missed(fire_time, f"{lateness}, and catch_up is none")
     if late > schedule.catch_up_window:
-        window = _spell(schedule.catch_up_window)
-        return _missed(fire_time, f"{_spell(late)} late, outside the catch_up_window of {window}")
+        window = format_duration(schedule.catch_up_window)
+        return _missed(fire_time, f"{lateness}, outside the catch_up_window of {window}")
     if schedule.catch_up is CatchUp.LATEST and not latest:
-        return _missed(fire_time, f"{_spell(late)} late, and catch_up: latest starts a later fire instead")
+        return _missed(fire_time, f"{lateness}, and catch_up: latest starts a later fire instead")
     return Admitted(fire_time, Origin.CATCH_UP, RunState.CLAIMED, None)
 
 
 def _missed(fire_time: datetime, reason: str) -> Admitted:
     return Admitted(fire_time, Origin.SCHEDULE, RunState.MISSED, reason)
-
-
-def _spell(span: timedelta) -> str:
-    """Return the span to the second as `1d2h`, `5m10s`: the two largest units are enough for a person."""
-    rest = max(0, round(span.total_seconds()))
-    parts = []
-    for unit, seconds in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
-        count, rest = divmod(rest, seconds)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts[:2]) or "0s"

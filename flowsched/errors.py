@@ -3,7 +3,8 @@
     FlowschedError          whatever a user can do something about; never a traceback
       ConfigError           files that cannot be used; carries every problem found
       UsageError            a command asked for something that makes no sense
-      CronError             an expression that is not a timing
+      Refused               a value that its place cannot take; says what is allowed
+        CronError           ... where a timing belongs
       LedgerError           the durable record cannot be used just now
         LedgerUnusable      ... and will not get better by waiting: newer, foreign, corrupt
       SecretError           a secret that cannot be read
@@ -57,16 +58,17 @@ class UsageError(FlowschedError):
     """A command was asked for something that makes no sense."""
 
 
-class CronError(FlowschedError):
-    """An expression that is not a timing.
-
-    The message names the field, the value and what is wrong; `allowed` says what would be right.
-    """
+class Refused(FlowschedError):  # noqa: N818 - what happened to the value
+    """A value that its place cannot take: what is wrong with it, and what is allowed there."""
 
     def __init__(self, message: str, allowed: str) -> None:
         self.message = message
         self.allowed = allowed
         super().__init__(f"{message}; allowed: {allowed}")
+
+
+class CronError(Refused):
+    """A text that is not a timing; the message names the field, the value and what is wrong."""
 
 
 class LedgerError(FlowschedError):
@@ -79,3 +81,20 @@ class LedgerUnusable(LedgerError):  # noqa: N818 - it is a state of the ledger, 
 
 class SecretError(FlowschedError):
     """A secret that cannot be read. The message names its source, never its value."""
+
+
+def printable(text: str) -> str:
+    """Return the text with everything escaped that could garble a terminal, a log or a review."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def quoted(text: str) -> str:
+    """Return a text as it is shown in a message: in quotes, on one line, and not too long."""
+    return repr(shortened(text, 60))
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text, or its beginning where it is too long."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."

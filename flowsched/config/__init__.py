@@ -1,0 +1,37 @@
+"""Configuration: files in, a catalog or every problem out.
+
+The door of the room. What needs YAML and JSON Schema is imported on first use, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowsched.config.loader import load_catalog
+    from flowsched.config.secrets import Secret, read_secret
+    from flowsched.config.settings import find_settings, load_settings
+
+__all__ = [
+    "Secret",
+    "find_settings",
+    "load_catalog",
+    "load_settings",
+    "read_secret",
+]
+
+_HOMES = {
+    "Secret": "secrets",
+    "find_settings": "settings",
+    "load_catalog": "loader",
+    "load_settings": "settings",
+    "read_secret": "secrets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch a public name from the module where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,179 @@
+"""`flowsched.yaml`: found, read, and made into settings."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowsched.config.check import check
+from flowsched.config.files import content_of
+from flowsched.config.findings import Findings, Unusable
+from flowsched.config.reader import read
+from flowsched.config.schema import settings_schema
+from flowsched.config.values import typed_values
+from flowsched.errors import ConfigError, Refused
+from flowsched.model import Limits, SecretSource, Settings, Source, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowsched.config.findings import KeyPath
+    from flowsched.config.reader import Node
+    from flowsched.config.values import Converters
+
+FILE_NAME = "flowsched.yaml"
+SYSTEM_FILE = Path("/etc/flowsched") / FILE_NAME
+MOST_BYTES = 1024**2
+
+_LIMITS: Converters = {("limits", "concurrency"): int, ("limits", "rate_per_minute"): lambda value: value}
+_BUILT_IN: Mapping[KeyPath, Any] = {
+    ("limits", "concurrency"): 20,
+    ("limits", "rate_per_minute"): None,
+    ("api_version",): "v2.1",
+    ("ca_file",): None,
+    ("environment_proxy",): False,
+}
+_SQLITE = "sqlite:///"
+_LEDGER_ALLOWED = "sqlite:///PATH, or sqlite:////PATH for an absolute path"
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?"
+)
+_URL_ALLOWED = "https://HOST or https://HOST:PORT; http:// to 127.0.0.1, [::1] and localhost only"
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_HIGHEST_PORT = 65_535
+
+
+def find_settings(option: str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """Return the file of settings to use, None where there is none.
+
+    It is the first of `--config`, FLOWSCHED_CONFIG (empty is as good as none), `flowsched.yaml` in `cwd`, and
+    `/etc/flowsched/flowsched.yaml`. Raises ConfigError where one of the first two does not exist.
+    """
+    for named, origin in ((option, "--config"), (environ.get("FLOWSCHED_CONFIG"), "FLOWSCHED_CONFIG")):
+        if named:
+            return _existing(cwd / named, named, origin)
+    return next((path for path in (cwd / FILE_NAME, SYSTEM_FILE) if os.path.lexists(path)), None)
+
+
+def _existing(path: Path, named: str, origin: str) -> Path:
+    if not os.path.lexists(path):
+        findings = Findings(named)
+        findings.add((0, 0), (), f"does not exist; {origin} names it", f"the path of a {FILE_NAME}")
+        raise ConfigError(findings.problems)
+    return path
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a file of settings; relative paths in it begin at its folder.
+
+    Raises ConfigError with every problem of the file.
+    """
+    findings = Findings(str(path))
+    settings = None
+    try:
+        node = read(content_of(path, MOST_BYTES, findings), findings)
+        check(node, settings_schema(), findings)
+        settings = _Reading(node, path, findings).settings()
+    except Unusable:
+        pass
+    if findings.problems or not settings:
+        raise ConfigError(findings.problems)
+    return settings
+
+
+class _Reading:
+    """A file of settings on its way to its record."""
+
+    def __init__(self, node: Node, path: Path, findings: Findings) -> None:
+        self._node = node
+        self._folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 - resolve() would follow links
+        self._findings = findings
+        self._top: Converters = {("schedules",): self._absolute, ("ledger",): self._ledger, **_LIMITS}
+        self._target: Converters = {
+            ("url",): gateway,
+            ("api_version",): str,
+            ("org_id",): str,
+            ("user_id",): str,
+            ("access_key",): self._secret_source,
+            ("secret_key",): self._secret_source,
+            ("ca_file",): self._absolute,
+            ("environment_proxy",): bool,
+            **_LIMITS,
+        }
+
+    def settings(self) -> Settings:
+        """Return the record; raises Unusable where there is any problem, after noting them all."""
+        top = typed_values(self._node, (), self._top, self._findings)
+        holder = self._node.get(("targets",))
+        own = {
+            name: typed_values(self._node, ("targets", name), self._target, self._findings)
+            for name in (holder.children if holder else ())
+        }
+        if self._findings.problems:
+            raise Unusable
+        shared = {**_BUILT_IN, **{key: value for key, value in top.items() if key[0] == "limits"}}
+        targets = {name: self._record(name, {**shared, **values}) for name, values in own.items()}
+        return Settings(
+            file=self._findings.file, schedules=top["schedules",], ledger=top["ledger",], targets=targets
+        )
+
+    def _record(self, name: str, values: dict[KeyPath, Any]) -> Target:
+        limits = {key[1]: value for key, value in values.items() if key[0] == "limits"}
+        plain = {key[0]: value for key, value in values.items() if key[0] != "limits"}
+        line, _ = self._node.position(("targets", name))
+        source = Source(self._findings.file, line)
+        return Target(name=name, limits=Limits(**limits), source=source, **plain)
+
+    def _absolute(self, path: str) -> str:
+        return str(self._folder / path)
+
+    def _secret_source(self, written: dict[str, str]) -> SecretSource:
+        ((kind, name),) = written.items()
+        return SecretSource(kind, self._absolute(name) if kind == "file" else name)
+
+    def _ledger(self, url: str) -> str:
+        if not url.startswith(_SQLITE):
+            raise Refused("is not the URL of an SQLite file", _LEDGER_ALLOWED)
+        path = url.removeprefix(_SQLITE)
+        if not path or path == ":memory:" or path.endswith("/"):
+            raise Refused("names no file, and so would keep nothing", _LEDGER_ALLOWED)
+        if "?" in self._absolute(path):
+            raise Refused('has a "?" in it, which begins options', "a path without options")
+        return _SQLITE + self._absolute(path)
+
+
+def gateway(url: str) -> str:
+    """Return scheme, host and port of an API gateway, without a slash at the end. Raises Refused.
+
+    The messages do not repeat the URL: it is where people put passwords.
+    """
+    match = _URL.fullmatch(url)
+    if not match or not _is_host(match["host"]):
+        wrong = "holds user information" if "@" in url else "is not just a scheme, a host and perhaps a port"
+        raise Refused(wrong, _URL_ALLOWED)
+    if match["port"] and not 1 <= int(match["port"]) <= _HIGHEST_PORT:
+        raise Refused("has a port out of range", f"a port from 1 to {_HIGHEST_PORT}")
+    if match["scheme"] == "http" and not _is_loopback(match["host"]):
+        raise Refused("would send credentials in the clear", _URL_ALLOWED)
+    return url.removesuffix("/").lower()
+
+
+def _is_host(host: str) -> bool:
+    if not host.startswith("["):
+        return all(_LABEL.fullmatch(label) for label in host.split("."))
+    return _address(host) is not None
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host.lower() == "localhost" or (address is not None and address.is_loopback)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None

@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from flowsched.config import files, load_catalog, load_settings, loader
+from flowsched.config.findings import MOST_PROBLEMS, Findings, Unusable
+from flowsched.errors import ConfigError, Refused
+from flowsched.model import Catalog, CatchUp, Overlap, RetryPolicy, Schedule, Settings, Source, Timing
+
+ROOT = Path(__file__).parents[1]
+
+ONE = '{{schedules: {{{id}: {{cron: "@daily", timezone: UTC, flow: 1}}}}}}\n'
+
+
+def one(schedule_id: str) -> str:
+    return ONE.format(id=schedule_id)
+
+
+def loaded(folder: Path, text: str) -> Catalog:
+    (folder / "a.yaml").write_text(text)
+    return load_catalog(str(folder), None)
+
+
+def problems_of(path: Path | str) -> list[str]:
+    """Return what is wrong below a path, without the path."""
+    with pytest.raises(ConfigError) as caught:
+        load_catalog(str(path), None)
+    return [str(problem).replace(f"{path}/", "") for problem in caught.value.problems]
+
+
+def settings_with(folder: Path, *names: str) -> Settings:
+    target = "{url: https://a.example, org_id: o, user_id: u, access_key: {env: A}, secret_key: {env: S}}"
+    targets = "".join(f"  {name}: {target}\n" for name in names)
+    path = folder / "flowsched.txt"
+    path.write_text(f"schedules: .\nledger: sqlite:///l.db\ntargets:\n{targets}")
+    return load_settings(path)
+
+
+# What a schedule resolves to.
+
+
+def test_a_schedule_has_the_defaults_of_the_house(tmp_path: Path) -> None:
+    text = 'schedules:\n  nightly:\n    cron: " 30  2 * * * "\n    timezone: Europe/Berlin\n    flow: 3377\n'
+
+    catalog = loaded(tmp_path, text)
+
+    assert catalog.schedules["nightly"] == Schedule(
+        id="nightly",
+        timing=Timing("30 2 * * *", "Europe/Berlin"),
+        flow=3377,
+        task=None,
+        target=None,
+        enabled=True,
+        retry=RetryPolicy(
+            max_attempts=5,
+            initial_backoff=timedelta(seconds=2),
+            multiplier=2.0,
+            max_backoff=timedelta(minutes=5),
+            deadline=timedelta(minutes=15),
+            attempt_timeout=timedelta(seconds=30),
+        ),
+        catch_up=CatchUp.LATEST,
+        catch_up_window=timedelta(hours=1),
+        overlap=Overlap.QUEUE,
+        description=None,
+        owner=None,
+        source=Source(f"{tmp_path}/a.yaml", 2),
+    )
+
+
+def test_a_schedule_comes_before_the_defaults_of_its_file_and_they_before_the_house(tmp_path: Path) -> None:
+    catalog = loaded(
+        tmp_path,
+        """
+defaults:
+  timezone: Europe/Berlin
+  owner: wind-data
+  catch_up: none
+  retry: {max_attempts: 6, deadline: 30m}
+schedules:
+  nightly: {cron: "@daily", flow: 1, owner: somebody, retry: {deadline: 1h}}
+""",
+    )
+
+    schedule = catalog.schedules["nightly"]
+    assert schedule.timing.timezone == "Europe/Berlin"
+    assert (schedule.owner, schedule.catch_up) == ("somebody", CatchUp.NONE)
+    assert schedule.retry.max_attempts == 6
+    assert schedule.retry.deadline == timedelta(hours=1)
+    assert schedule.retry.initial_backoff == timedelta(seconds=2)
+
+
+def test_a_schedule_may_repair_what_the_defaults_would_break(tmp_path: Path) -> None:
+    catalog = loaded(
+        tmp_path,
+        """
+defaults: {timezone: UTC, retry: {max_backoff: 1s}}
+schedules:
+  a: {cron: "@daily", flow: 1, retry: {initial_backoff: 1s}}
+""",
+    )
+
+    assert catalog.schedules["a"].retry.max_backoff == timedelta(seconds=1)
+
+
+def test_the_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    catalog = loaded(
+        tmp_path,
+        'schedules: {on: {cron: "@daily", timezone: UTC, flow: 1, owner: 0o17, description: no}}',
+    )
+
+    schedule = catalog.schedules["on"]
+    assert (schedule.owner, schedule.description) == ("0o17", "no")
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace("\n", "\r\n"), lambda text: "\ufeff" + text])
+def test_line_ends_and_a_byte_order_mark_of_windows_are_read(change: object, tmp_path: Path) -> None:
+    assert callable(change)
+    text = change('schedules:\n  a:\n    cron: "@daily"\n    timezone: UTC\n    flow: 1\n')
+
+    (tmp_path / "a.yaml").write_bytes(text.encode())
+
+    assert load_catalog(str(tmp_path), None).schedules["a"].source.line == 2
+
+
+def test_anchors_and_aliases_are_followed(tmp_path: Path) -> None:
+    text = 'schedules:\n  a: &a {cron: "@daily", timezone: UTC, flow: 1}\n  b: *a\n'
+
+    catalog = loaded(tmp_path, text)
+
+    assert catalog.schedules["b"].timing == catalog.schedules["a"].timing
+
+
+def test_a_catalog_is_in_the_order_of_its_ids(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(one("zulu"))
+    (tmp_path / "b.yaml").write_text(one("alpha"))
+
+    assert list(load_catalog(str(tmp_path), None).schedules) == ["alpha", "zulu"]
+
+
+# Targets.
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"), [(["only"], "only"), (["default", "other"], "default"), (["default"], "default")]
+)
+def test_a_schedule_without_a_target_takes_the_only_one_or_the_default(
+    names: list[str], taken: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(one("a"))
+
+    catalog = load_catalog(str(tmp_path), settings_with(tmp_path, *names))
+
+    assert catalog.schedules["a"].target == taken
+
+
+def test_a_schedule_without_a_target_is_refused_where_there_is_none_to_take(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(one("a"))
+
+    with pytest.raises(ConfigError) as caught:
+        load_catalog(str(tmp_path), settings_with(tmp_path, "north", "south"))
+
+    assert str(caught.value) == (
+        f"{tmp_path}/a.yaml:1:14: schedules.a.target: is missing: "
+        "there are several targets, and none is named 'default'; allowed: north, south"
+    )
+
+
+def test_without_settings_a_target_is_what_the_file_says(tmp_path: Path) -> None:
+    catalog = loaded(
+        tmp_path, 'defaults: {timezone: UTC, target: anything}\nschedules: {a: {cron: "@daily", flow: 1}}\n'
+    )
+
+    assert catalog.schedules["a"].target == "anything"
+
+
+# Files and folders.
+
+
+def test_a_folder_is_read_with_all_below_it_but_hidden_files(tmp_path: Path) -> None:
+    for name in (
+        "a.yaml",
+        "b.yml",
+        "deep/er/c.yaml",
+        ".hidden.yaml",
+        ".git/d.yaml",
+        "notes.txt",
+        "e.yaml.bak",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(one(path.name.split(".")[0] or "hidden"))
+
+    assert sorted(load_catalog(str(tmp_path), None).schedules) == ["a", "b", "c"]
+
+
+def test_a_file_that_is_named_is_read_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / ".schedules").write_text(one("a"))
+
+    assert list(load_catalog(str(tmp_path / ".schedules"), None).schedules) == ["a"]
+
+
+def test_a_folder_as_kubernetes_mounts_it_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "..2026_11_21").mkdir()
+    (tmp_path / "..2026_11_21" / "a.yaml").write_text(one("a"))
+    (tmp_path / "..data").symlink_to("..2026_11_21")
+    (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
+
+    catalog = load_catalog(str(tmp_path), None)
+
+    assert str(catalog.schedules["a"].source) == f"{tmp_path}/a.yaml:1"
+
+
+def test_a_file_on_two_paths_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.yaml").write_text(one("a"))
+    (tmp_path / "z.yaml").symlink_to("deep/a.yaml")
+
+    catalog = load_catalog([str(tmp_path / "z.yaml"), str(tmp_path), str(tmp_path / "deep")], None)
+
+    assert str(catalog.schedules["a"].source) == f"{tmp_path}/deep/a.yaml:1"
+
+
+def test_a_path_is_shown_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "schedules").mkdir()
+    (tmp_path / "schedules" / "a.yaml").write_text("a: [\n")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError) as caught:
+        load_catalog("schedules/", None)
+
+    assert caught.value.problems[0].file == "schedules/a.yaml"
+
+
+def test_a_path_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    assert problems_of(tmp_path / "nothing") == [f"{tmp_path}/nothing: does not exist"]
+
+
+def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+
+    assert problems_of(tmp_path) == [
+        f"{tmp_path}: holds no schedule file; allowed: at least one file named *.yaml or *.yml"
+    ]
+
+
+def test_a_dangling_link_is_told_with_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to("gone.yaml")
+
+    assert problems_of(tmp_path) == ["a.yaml: is a symbolic link to nothing: 'gone.yaml' does not exist"]
+
+
+def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to("a.yaml")
+
+    assert problems_of(tmp_path) == ["a.yaml: is a symbolic link that leads back to itself"]
+
+
+def test_a_folder_loop_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(one("a"))
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "up").symlink_to("..")
+
+    assert problems_of(tmp_path) == [
+        "deep/up: is a symbolic link to a folder that holds it: a loop; allowed: links that do not lead back"
+    ]
+
+
+def test_a_folder_that_is_named_like_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").mkdir()
+
+    assert problems_of(tmp_path) == [
+        "a.yaml: is a folder, though named like a file; allowed: folders named without .yaml or .yml"
+    ]
+
+
+def test_folders_in_folders_without_end_are_told(tmp_path: Path) -> None:
+    (tmp_path / "/".join("d" * (files.DEEPEST_FOLDER + 5))).mkdir(parents=True)
+
+    (problem,) = problems_of(tmp_path)
+    assert problem.endswith("d: is nested too deep; allowed: folders at most 40 deep")
+
+
+def test_a_pipe_does_not_keep_anybody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+
+    assert problems_of(tmp_path) == ["a.yaml: is a named pipe; allowed: a regular file"]
+
+
+def test_a_device_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to("/dev/zero")
+
+    assert problems_of(tmp_path) == ["a.yaml: is a device; allowed: a regular file"]
+
+
+def test_a_file_of_10_megabytes_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "a.yaml").open("wb") as file:
+        file.truncate(10 * 1024**2)
+
+    assert problems_of(tmp_path) == ["a.yaml: is too large; allowed: at most 5,242,880 bytes"]
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused() -> None:
+    # The files of /proc say that they are empty and hold something all the same.
+    with pytest.raises(Refused, match="is too large; allowed: at most 10 bytes"):
+        files.read_bounded("/proc/self/status", 10)
+
+
+def test_files_that_are_too_much_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "MOST_BYTES_TOGETHER", 100)
+    for name in "abc":
+        (tmp_path / f"{name}.yaml").write_text(one(name))
+
+    assert problems_of(tmp_path) == [
+        "b.yaml: is too much together with the files before it; allowed: at most 100 bytes in one load"
+    ]
+
+
+def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_ENTRIES", 3)
+    for name in "abcde":
+        (tmp_path / f"{name}.yaml").write_text(one(name))
+
+    assert problems_of(tmp_path) == [
+        "c.yaml: is one entry too many; allowed: 3 files and folders in one load"
+    ]
+
+
+def test_a_file_that_fails_while_it_is_read_is_told(tmp_path: Path) -> None:
+    # A regular file whose first page is mapped for nobody: it opens, even for root, and cannot be read.
+    (tmp_path / "a.yaml").symlink_to("/proc/self/mem")
+
+    assert problems_of(tmp_path) == ["a.yaml: cannot be read: Input/output error; allowed: a readable file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").touch(mode=0)
+
+    assert problems_of(tmp_path) == ["a.yaml: cannot be read: Permission denied; allowed: a readable file"]
+
+
+def test_a_file_that_disappears_before_it_is_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(one("a"))
+    found, _ = files.find_files([str(tmp_path)])
+    (tmp_path / "a.yaml").unlink()
+    findings = Findings("a.yaml")
+
+    with pytest.raises(Unusable):
+        files.content_of(found[0].path, 100, findings)
+
+    assert "does not exist, or no longer does" in str(findings.problems[0])
+
+
+def test_a_name_cannot_garble_the_report(tmp_path: Path) -> None:
+    (tmp_path / "a\n\x1b[31m.yaml").write_text("a: [\n")
+    (tmp_path / os.fsdecode(b"b\xff.yaml")).write_text("a: [\n")
+
+    first, second = problems_of(tmp_path)
+
+    assert "a\\n\\x1b[31m.yaml" in first
+    assert "b\\udcff.yaml" in second
+
+
+# All of it at once.
+
+
+def test_a_file_with_endless_problems_is_cut_short(tmp_path: Path) -> None:
+    unknown = "".join(f"    key{number}: 1\n" for number in range(50_000))
+    (tmp_path / "a.yaml").write_text(f"schedules:\n  a:\n{unknown}")
+    (tmp_path / "b.yaml").write_text("a: [\n")
+
+    problems = problems_of(tmp_path)
+
+    assert len(problems) == MOST_PROBLEMS + 2
+    assert problems[0] == "a.yaml: has more than 1,000 problems; the others are not listed"
+    assert problems[-1].startswith("b.yaml:")
+
+
+def test_the_collector_runs_again_after_a_load(tmp_path: Path) -> None:
+    problems_of(tmp_path)
+
+    assert gc.isenabled()
+
+
+# The revision.
+
+
+def test_the_revision_does_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
+    (tmp_path / "here" / "deep").mkdir(parents=True)
+    (tmp_path / "here" / "a.yaml").write_text(one("a"))
+    (tmp_path / "here" / "deep" / "b.yaml").write_text(one("b"))
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+
+    here, there = (load_catalog(str(tmp_path / name), None) for name in ("here", "there"))
+
+    assert here.revision == there.revision
+    assert len(here.revision) == 64
+
+
+def test_the_revision_depends_on_every_byte_and_name(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(one("a"))
+    before = load_catalog(str(tmp_path), None).revision
+    (tmp_path / "a.yaml").rename(tmp_path / "b.yaml")
+    renamed = load_catalog(str(tmp_path), None).revision
+    (tmp_path / "b.yaml").write_text(one("a") + "\n")
+    longer = load_catalog(str(tmp_path), None).revision
+
+    assert len({before, renamed, longer}) == 3
+
+
+def test_the_revision_does_not_depend_on_the_order_of_the_paths(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.yaml").write_text(one(name))
+    paths = [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")]
+
+    assert load_catalog(paths, None).revision == load_catalog(paths[::-1], None).revision
+
+
+def test_the_revision_of_several_folders_does_not_depend_on_their_names(tmp_path: Path) -> None:
+    for folder, name in (("1", "a"), ("2", "b"), ("3", "a")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.yaml").write_text(one(name))
+
+    before, after = (
+        load_catalog([str(tmp_path / folder) for folder in folders], None) for folders in ("12", "23")
+    )
+
+    assert before.revision == after.revision
+
+
+# What ships.
+
+
+def test_the_example_schedules_are_valid() -> None:
+    catalog = load_catalog(str(ROOT / "schedules"), None)
+
+    assert len({schedule.flow for schedule in catalog.schedules.values()}) == len(catalog.schedules)

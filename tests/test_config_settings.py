@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flowsched.config import find_settings, load_settings
+from flowsched.errors import ConfigError
+from flowsched.model import Limits, SecretSource
+
+ROOT = Path(__file__).parents[1]
+
+SMALLEST = """\
+schedules: schedules
+ledger: sqlite:///ledger.db
+targets:
+  only:
+    url: {url}
+    org_id: o1
+    user_id: u1
+    access_key: {{env: ENOS_ACCESS_KEY}}
+    secret_key: {{file: secret}}
+"""
+
+
+def write(folder: Path, more: str = "", url: str = "https://apim.example.com") -> Path:
+    path = folder / "flowsched.yaml"
+    path.write_text(SMALLEST.format(url=url) + more)
+    return path
+
+
+def test_the_smallest_file_has_all_the_defaults(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path))
+
+    target = settings.targets["only"]
+    assert settings.schedules == f"{tmp_path}/schedules"
+    assert settings.ledger == f"sqlite:///{tmp_path}/ledger.db"
+    assert settings.file == f"{tmp_path}/flowsched.yaml"
+    assert target.api_version == "v2.1"
+    assert target.limits == Limits(concurrency=20, rate_per_minute=None)
+    assert target.access_key == SecretSource("env", "ENOS_ACCESS_KEY")
+    assert target.secret_key == SecretSource("file", f"{tmp_path}/secret")
+    assert (target.ca_file, target.environment_proxy) == (None, False)
+    assert str(target.source) == f"{tmp_path}/flowsched.yaml:4"
+
+
+def test_relative_paths_begin_at_the_folder_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, more="    ca_file: ca.pem\n")
+    monkeypatch.chdir(tmp_path.parent)
+
+    settings = load_settings(Path(tmp_path.name, "flowsched.yaml"))
+
+    assert settings.file == f"{tmp_path.name}/flowsched.yaml"
+    assert settings.schedules == f"{tmp_path}/schedules"
+    assert settings.targets["only"].ca_file == f"{tmp_path}/ca.pem"
+
+
+def test_absolute_paths_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "flowsched.yaml"
+    text = SMALLEST.format(url="https://apim.example.com")
+    path.write_text(
+        text.replace("sqlite:///ledger", "sqlite:////var/ledger").replace("schedules: s", "schedules: /s")
+    )
+
+    settings = load_settings(path)
+
+    assert (settings.ledger, settings.schedules) == ("sqlite:////var/ledger.db", "/schedules")
+
+
+def test_limits_of_a_target_are_merged_key_by_key_over_those_of_all(tmp_path: Path) -> None:
+    more = "    limits: {concurrency: 3}\nlimits: {concurrency: 7, rate_per_minute: 60}\n"
+
+    settings = load_settings(write(tmp_path, more))
+
+    assert settings.targets["only"].limits == Limits(concurrency=3, rate_per_minute=60)
+
+
+def test_null_lifts_the_rate_limit_of_all(tmp_path: Path) -> None:
+    more = "    limits: {rate_per_minute: null}\nlimits: {rate_per_minute: 60}\n"
+
+    settings = load_settings(write(tmp_path, more))
+
+    assert settings.targets["only"].limits == Limits(concurrency=20, rate_per_minute=None)
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("https://apim.example.com", "https://apim.example.com"),
+        ("https://APIM.Example.com:8443/", "https://apim.example.com:8443"),
+        ("https://10.0.0.1", "https://10.0.0.1"),
+        ("'https://[2001:db8::1]:443'", "https://[2001:db8::1]:443"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://127.7.7.7", "http://127.7.7.7"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("'http://[::1]:8080'", "http://[::1]:8080"),
+    ],
+)
+def test_a_gateway_is_scheme_host_and_port(written: str, kept: str, tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, url=written)).targets["only"].url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://apim.example.com",
+        "https://",
+        "https://apim.example.com?a=b",
+        "'https://apim.example.com#a'",
+        "https://apim.example.com//",
+        "https://apim.example.com:0",
+        "'https://apim.example.com:'",
+        "https://apim..example.com",
+        "'https://[::1'",
+        "'https://[1:2]'",
+        "'https://[fe80::1%eth0]'",
+        "'https://apim.example.com evil'",
+        "https://ap\u0131m.example.com",
+        "http://10.0.0.1",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "http://127.0.0.1@example.com",
+    ],
+)
+def test_any_other_url_is_refused_and_not_repeated(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, url=url))
+
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.path) == (5, "targets.only.url")
+    assert url.strip("'") not in problem.message
+
+
+def test_the_example_is_valid_and_complete() -> None:
+    settings = load_settings(ROOT / "flowsched.example.yaml")
+
+    assert settings.targets["default"].limits == Limits(concurrency=20, rate_per_minute=None)
+    assert settings.targets["on-site"].api_version == "v2.0"
+    assert settings.schedules == str(ROOT / "schedules")
+
+
+def test_the_option_comes_before_the_variable_and_the_variable_before_the_folder(tmp_path: Path) -> None:
+    for name in ("option.yaml", "variable.yaml", "flowsched.yaml"):
+        (tmp_path / name).touch()
+    environ = {"FLOWSCHED_CONFIG": "variable.yaml"}
+
+    assert find_settings("option.yaml", environ, tmp_path) == tmp_path / "option.yaml"
+    assert find_settings(None, environ, tmp_path) == tmp_path / "variable.yaml"
+    assert find_settings(None, {}, tmp_path) == tmp_path / "flowsched.yaml"
+    assert find_settings(None, {"FLOWSCHED_CONFIG": ""}, tmp_path) == tmp_path / "flowsched.yaml"
+
+
+def test_a_path_relative_to_here_stays_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flowsched.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert str(find_settings(None, {}, Path())) == "flowsched.yaml"
+
+
+@pytest.mark.skipif(os.path.lexists("/etc/flowsched"), reason="this machine has settings of its own")
+def test_without_any_file_there_are_no_settings(tmp_path: Path) -> None:
+    assert find_settings(None, {}, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "origin"),
+    [("no.yaml", {}, "--config"), (None, {"FLOWSCHED_CONFIG": "no.yaml"}, "FLOWSCHED_CONFIG")],
+)
+def test_a_named_file_must_exist(
+    option: str | None, environ: dict[str, str], origin: str, tmp_path: Path
+) -> None:
+    (tmp_path / "flowsched.yaml").touch()
+
+    with pytest.raises(ConfigError) as caught:
+        find_settings(option, environ, tmp_path)
+
+    assert (
+        str(caught.value)
+        == f"no.yaml: does not exist; {origin} names it; allowed: the path of a flowsched.yaml"
+    )
+
+
+def test_a_folder_is_no_file_of_settings(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder; allowed: a regular file"):
+        load_settings(tmp_path)
+
+
+def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist, or no longer does"):
+        load_settings(tmp_path / "flowsched.yaml")
