@@ -59,10 +59,6 @@ class Daemon:
         cut_off = await self._runner.drain(drain)
         log.info("daemon stopped", extra={"attempts_cut_off": cut_off})
 
-    async def settled(self) -> None:
-        """Return when all that is due has been claimed."""
-        await self._engine.settled()
-
 
 async def serve(  # noqa: PLR0913 - the whole of what a process is made of
     settings: Settings,
@@ -85,7 +81,7 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
             gateway = Gateway(target, *(key.reveal() for key in keys), clock)
             stack.push_async_callback(gateway.aclose)
             gateways[name] = gateway
-        ledger = await Ledger.open(settings.ledger)
+        ledger = await Ledger.open_as_daemon(settings.ledger)
         stack.push_async_callback(ledger.aclose)
         daemon = Daemon(ledger, gateways, clock)
         await daemon.start(catalog)

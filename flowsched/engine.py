@@ -106,11 +106,6 @@ class Engine:
             self._scheduler.shutdown(wait=False)
             await self._executor.stop()
 
-    async def settled(self) -> None:
-        """Return when every alarm that rang so far has been dealt with."""
-        await asyncio.sleep(0)
-        await self._executor.settled()
-
     async def _ring(self, alarm: Alarm) -> None:
         async with alarm.turn:
             while not await self._claim(alarm):
@@ -223,7 +218,6 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]
         self.add_job(
             _rung_by_the_executor,
             _Trigger(alarm, self._zone),
-            args=[alarm],
             id=f"{alarm.timing.cron} {alarm.timing.timezone}",
         )
 
@@ -252,12 +246,12 @@ class _Trigger(BaseTrigger):  # type: ignore[misc]
     """Sets the alarm to the next fire time after now: what was missed is the cursors' affair."""
 
     def __init__(self, alarm: Alarm, zone: _ClockZone) -> None:
-        self._alarm = alarm
+        self.alarm = alarm
         self._zone = zone
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
         after = now if previous is None else max(previous, now)
-        fire_time = self._alarm.next(after.replace(tzinfo=UTC))
+        fire_time = self.alarm.next(after.replace(tzinfo=UTC))
         return fire_time and fire_time.replace(tzinfo=self._zone)
 
 
@@ -276,11 +270,6 @@ class _Executor(BaseExecutor):  # type: ignore[misc]
         task.add_done_callback(self._rang)
         return task
 
-    async def settled(self) -> None:
-        """Return when no alarm is being dealt with."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
     async def stop(self) -> None:
         """Cancel what is being dealt with, and wait for it."""
         for task in self._tasks:
@@ -288,7 +277,7 @@ class _Executor(BaseExecutor):  # type: ignore[misc]
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _do_submit_job(self, job: Any, _: list[datetime]) -> None:
-        task = self.ring(job.args[0])
+        task = self.ring(job.trigger.alarm)
         task.add_done_callback(lambda _: self._run_job_success(job.id, []))
 
     def _rang(self, task: asyncio.Task[None]) -> None:

@@ -27,7 +27,6 @@ LEDGER_PAUSE = 5.0
 """Seconds between two tries to write what the ledger would not take."""
 
 _LEVELS = {
-    RunState.TRIGGERED: logging.INFO,
     RunState.WAITING: logging.WARNING,
     RunState.MISSED: logging.WARNING,
     RunState.IN_DOUBT: logging.ERROR,
@@ -175,7 +174,7 @@ class Runner:
 def announce(run: Run, **more: object) -> None:
     """Log the one event of a change of a run's state."""
     log.log(
-        _LEVELS.get(run.state, logging.DEBUG if run.state is RunState.SENDING else logging.INFO),
+        _LEVELS.get(run.state, logging.INFO),
         "run %s",
         run.state,
         extra={

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from flowsched.model import Answer, Outcome
+from tests.builders import a_target
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from flowsched.enos import TriggerRequest
 
 
 class HandClock:
@@ -54,3 +64,48 @@ class HandClock:
     def step(self, to: datetime) -> None:
         """Step the wall clock, forward or back, as somebody setting it would."""
         self._now = to
+
+
+class ScriptedGateway:
+    """Gives the answers it was told to, in order, then the last one again; keeps what it was asked.
+
+    A `hold` makes each call wait until it is released, as a slow gateway would.
+    """
+
+    def __init__(self, *answers: Answer, clock: HandClock | None = None) -> None:
+        self.target = a_target()
+        self.requests: list[TriggerRequest] = []
+        self.asked_at: list[datetime] = []
+        self.timeouts: list[float] = []
+        self.hold: asyncio.Event | None = None
+        self._answers = list(answers) or [accepted()]
+        self._clock = clock
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[ScriptedGateway]:
+        yield self
+
+    async def trigger(self, request: TriggerRequest, timeout: float) -> Answer:
+        self.requests.append(request)
+        self.timeouts.append(timeout)
+        if self._clock:
+            self.asked_at.append(self._clock.now())
+        if self.hold:
+            await self.hold.wait()
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+def accepted(instance: str = "3377-20260101023000") -> Answer:
+    return Answer(outcome=Outcome.ACCEPTED, detail="created", http_status=200, code=0, instance=instance)
+
+
+async def eventually(condition: Callable[[], bool], within: float = 5.0) -> None:
+    """Let the loop run until the condition holds; fails when it does not within so many real seconds."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def a_moment() -> None:
+    """Let everything that is ready run, and the ledger's thread too: for what must not happen."""
+    await asyncio.sleep(0.05)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from flowsched.cli.files import load_catalog, schedules_option
 from flowsched.cli.instants import INSTANT, in_utc
 from flowsched.cli.output import format_option, local, print_json, print_table
 from flowsched.clock import SystemClock
+from flowsched.config.near import did_you_mean
 from flowsched.errors import UsageError
 from flowsched.ops.logs import stamp
 
@@ -60,8 +60,7 @@ def command(  # noqa: PLR0913 - one parameter an option
 def _wanted(catalog: Catalog, ids: tuple[str, ...]) -> list[Schedule]:
     for schedule_id in ids:
         if schedule_id not in catalog.schedules:
-            near = get_close_matches(schedule_id, catalog.schedules, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(schedule_id, catalog.schedules)
             raise UsageError(f"there is no schedule {schedule_id!r}{hint}")
     return [schedule for schedule in catalog.schedules.values() if not ids or schedule.id in ids]
 

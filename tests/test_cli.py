@@ -1,0 +1,260 @@
+"""The commands, as a user types them: what they print, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowsched.cli import COMMANDS, _main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = """\
+defaults: {timezone: Europe/Berlin}
+schedules:
+  nightly:
+    cron: "30 2 * * *"
+    flow: 3377
+  hourly:
+    cron: "5 * * * *"
+    timezone: UTC
+    flow: 2430
+    task: 108580
+"""
+
+SETTINGS = """\
+schedules: schedules
+ledger: sqlite:///ledger.db
+targets:
+  default:
+    url: http://127.0.0.1:1
+    org_id: o1
+    user_id: u1
+    access_key: {env: AK}
+    secret_key: {env: SK}
+"""
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Shell:
+    """A folder to stand in, and commands typed there."""
+
+    def __init__(self, folder: Path, captured: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._captured = captured
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def __call__(self, *arguments: str) -> Done:
+        code = _main(list(arguments))
+        out, err = self._captured.readouterr()
+        return Done(code, out, err)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLOWSCHED_CONFIG", raising=False)
+    return Shell(tmp_path, capsys)
+
+
+@pytest.fixture
+def installed(shell: Shell) -> Shell:
+    shell.write("schedules/a.yaml", GOOD)
+    shell.write("flowsched.yaml", SETTINGS)
+    return shell
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None:
+    done = shell(name, "--help")
+
+    assert done.code == 0
+    assert f"Usage: flowsched {name}" in done.out
+    assert "Example: flowsched " in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nosuch"], "No such command 'nosuch'"),
+        (["cron"], "Missing argument 'EXPRESSION'"),
+        (["cron", "61 * * * *"], "minute '61' is out of range; allowed: 0-59"),
+        (["cron", "* * * * *", "--timezone", "Europe/Berln"], "did you mean Europe/Berlin"),
+        (["cron", "* * * * *", "--from", "yesterday"], "'yesterday' is no instant; allowed: ISO 8601"),
+        (["cron", "* * * * *", "--from", "0001-01-01T00:00+14:00"], "out of range"),
+        (["next", "--from", "2026-01-01T00:00"], "has no offset; allowed: 2026-01-01T00:00:00Z for UTC"),
+        (["next", "nighty"], "there is no schedule 'nighty'; did you mean 'nightly'?"),
+        (["demo", "--for", "20"], "20"),
+    ],
+)
+def test_wrong_usage_says_what_is_right_and_exits_with_2(
+    installed: Shell, arguments: list[str], said: str
+) -> None:
+    done = installed(*arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_cron_prints_words_and_times(shell: Shell) -> None:
+    done = shell(
+        "cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--from", "2026-03-28T00:00", "--count", "3"
+    )
+
+    assert done.out.splitlines() == [
+        "At 02:30 every day (Europe/Berlin)",
+        "fire time (UTC)       local",
+        "2026-03-28T01:30:00Z  Sat 2026-03-28 02:30 +01:00",
+        "2026-03-29T01:00:00Z  Sun 2026-03-29 03:00 +02:00",
+        "2026-03-30T00:30:00Z  Mon 2026-03-30 02:30 +02:00",
+    ]
+
+
+def test_cron_in_json_is_what_scripts_read(shell: Shell) -> None:
+    done = shell(
+        "cron", "0 0 * * *", "--timezone", "Europe/Berlin", "--from", "2026-10-24T22:00:00Z", "--count", "1",
+        "--format", "json",
+    )  # fmt: skip
+
+    assert done.json == {
+        "expression": "0 0 * * *",
+        "timezone": "Europe/Berlin",
+        "explanation": "At 00:00 every day",
+        "fires": [{"utc": "2026-10-25T23:00:00Z", "local": "2026-10-26T00:00:00+01:00"}],
+    }
+
+
+def test_validate_says_ok_and_exits_with_0(shell: Shell) -> None:
+    shell.write("s/a.yaml", GOOD)
+
+    done = shell("validate", "s")
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("ok: 2 schedules, revision ")
+
+
+def test_validate_prints_every_problem_and_exits_with_1(shell: Shell) -> None:
+    shell.write("s/a.yaml", GOOD.replace("flow: 3377", "flow: -1"))
+    shell.write("s/b.yaml", "schedules: {x: {cron: '0 0 31 2 *', flow: 1, timezone: UTC}}\n")
+
+    done = shell("validate", "s")
+
+    assert done.code == 1
+    assert [line.split(": ")[0] for line in done.out.splitlines()] == ["s/a.yaml:5:11", "s/b.yaml:1:23"]
+    assert done.err == "2 problems in 2 files\n"
+
+
+def test_validate_in_json_gives_each_problem_its_place(shell: Shell) -> None:
+    shell.write("s/a.yaml", GOOD.replace("flow: 3377", "flow: -1"))
+
+    report = shell("validate", "s", "--format", "json").json
+
+    assert (report["ok"], report["schedules"]) == (False, None)
+    (problem,) = report["problems"]
+    assert (problem["file"], problem["line"], problem["column"]) == ("s/a.yaml", 5, 11)
+    assert problem["path"] == "schedules.nightly.flow"
+
+
+def test_validate_without_a_flowsched_yaml_does_not_check_targets(shell: Shell) -> None:
+    shell.write("s/a.yaml", GOOD.replace("flow: 3377", "flow: 3377\n    target: solar"))
+
+    alone = shell("validate", "s")
+    shell.write("flowsched.yaml", SETTINGS)
+    beside_settings = shell("validate", "s")
+
+    assert alone.code == 0
+    assert beside_settings.code == 1
+    assert "solar" in beside_settings.out
+
+
+def test_validate_without_a_path_takes_what_flowsched_yaml_names(installed: Shell) -> None:
+    assert installed("validate").out.startswith("ok: 2 schedules")
+
+
+def test_validate_of_nothing_says_what_was_looked_for(shell: Shell) -> None:
+    done = shell("validate")
+
+    assert done.code == 2
+    assert "neither a flowsched.yaml nor a folder ./schedules" in done.err
+
+
+def test_next_shows_the_fires_in_order(installed: Shell) -> None:
+    done = installed("next", "--from", "2026-07-01T00:00Z", "--count", "2")
+
+    assert done.out.splitlines() == [
+        "fire time (UTC)       local                                      schedule  flow  task",
+        "2026-07-01T00:05:00Z  Wed 2026-07-01 00:05 +00:00 UTC            hourly    2430  108580",
+        "2026-07-01T00:30:00Z  Wed 2026-07-01 02:30 +02:00 Europe/Berlin  nightly   3377",
+    ]
+
+
+def test_next_takes_ids_and_an_end(installed: Shell) -> None:
+    done = installed(
+        "next", "nightly", "--from", "2026-07-01T00:00Z", "--until", "2026-07-02T00:30Z", "--format", "json"
+    )
+
+    assert [fire["utc"] for fire in done.json["fires"]] == ["2026-07-01T00:30:00Z", "2026-07-02T00:30:00Z"]
+
+
+def test_runs_needs_an_installation(shell: Shell) -> None:
+    done = shell("runs")
+
+    assert done.code == 2
+    assert "no flowsched.yaml found" in done.err
+
+
+def test_runs_of_a_ledger_that_is_not_there_says_so_and_makes_none(installed: Shell) -> None:
+    done = installed("runs")
+
+    assert done.code == 78
+    assert "ledger.db" in done.err
+    assert not (installed.folder / "ledger.db").exists()
+
+
+def test_a_daemon_that_cannot_read_its_schedules_exits_with_78(installed: Shell) -> None:
+    installed.write("schedules/b.yaml", "schedules: {x: {cron: '* * * *', flow: 1, timezone: UTC}}\n")
+
+    done = installed("run")
+
+    assert done.code == 78
+    assert "schedules/b.yaml:1" in done.err
+
+
+def test_a_daemon_without_its_keys_exits_with_78_and_names_the_source(installed: Shell) -> None:
+    done = installed("run")
+
+    assert done.code == 78
+    assert "AK" in done.err
+
+
+def test_a_fault_of_our_own_shows_no_traceback(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("flowsched.cli.cron.cron.parse", lambda _: 1 / 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    done = shell("cron", "* * * * *")
+
+    assert done.code == 3
+    assert "Traceback" not in done.err
+    (report,) = tmp_path.glob("flowsched-fault-*.txt")
+    assert str(report) in done.err
+    assert "ZeroDivisionError" in report.read_text(encoding="utf-8")

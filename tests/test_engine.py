@@ -1,0 +1,215 @@
+"""The engine on a hand-advanced clock and a real ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowsched.engine import LEDGER_PAUSE, LOOK_AGAIN, Engine
+from flowsched.errors import LedgerError
+from flowsched.ledger import Ledger
+from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule
+from tests.builders import a_schedule
+from tests.fakes import HandClock, a_moment, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from flowsched.model import Cursor, NewRun
+
+START = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
+
+
+class Desk:
+    """An engine, its clock and its ledger, and the runs that were handed out."""
+
+    def __init__(self, ledger: Ledger, clock: HandClock) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self.runs: list[Run] = []
+        self.engine = Engine(ledger, self.runs.append, clock)
+
+    async def apply(self, *schedules: Schedule, revision: str = "r1") -> None:
+        catalog = Catalog({each.id: each for each in schedules}, revision)
+        self.engine.apply(catalog, await self.ledger.apply(catalog, self.clock.now()))
+
+    async def restart(self, *schedules: Schedule) -> None:
+        """As a new process on the same ledger."""
+        await self.engine.stop()
+        self.runs.clear()
+        self.engine = Engine(self.ledger, self.runs.append, self.clock)
+        await self.apply(*schedules)
+
+    async def minutes(self, count: int) -> None:
+        for _ in range(count):
+            self.clock.advance(60)
+            await asyncio.sleep(0.01)
+
+    def fired(self, state: RunState = RunState.CLAIMED) -> list[str]:
+        return [f"{run.schedule_id} {run.fire_time:%H:%M}" for run in self.runs if run.state is state]
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    ledger = await Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    desk = Desk(ledger, HandClock(START))
+    yield desk
+    await desk.engine.stop()
+    await ledger.aclose()
+
+
+async def test_each_fire_time_becomes_one_claimed_run(desk: Desk) -> None:
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+
+    await desk.minutes(3)
+
+    await eventually(lambda: len(desk.runs) >= 3)
+    assert desk.fired() == ["minutely 12:01", "minutely 12:02", "minutely 12:03"]
+    assert {run.origin for run in desk.runs} == {Origin.SCHEDULE}
+
+
+async def test_schedules_that_share_a_timing_share_an_alarm(desk: Desk) -> None:
+    await desk.apply(*(a_schedule(f"s{number}", "* * * * *") for number in range(50)))
+
+    desk.clock.advance(60)
+
+    await eventually(lambda: len(desk.runs) == 50)
+    assert len(desk.engine._scheduler.get_jobs()) == 1
+
+
+async def test_a_disabled_schedule_never_fires(desk: Desk) -> None:
+    await desk.apply(a_schedule("on", "* * * * *"), a_schedule("off", "* * * * *", enabled=False))
+
+    await desk.minutes(2)
+
+    await eventually(lambda: len(desk.runs) >= 2)
+    assert desk.fired() == ["on 12:01", "on 12:02"]
+
+
+async def test_nothing_fires_for_a_time_before_the_schedule_was_applied(desk: Desk) -> None:
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+
+    await a_moment()
+
+    assert not desk.runs
+
+
+async def test_a_machine_that_slept_catches_up_by_the_policy(desk: Desk) -> None:
+    await desk.apply(
+        a_schedule("latest", "*/10 * * * *", catch_up=CatchUp.LATEST),
+        a_schedule("none", "*/10 * * * *", catch_up=CatchUp.NONE),
+    )
+
+    desk.clock.step(START + timedelta(minutes=35))
+    desk.clock.advance(LOOK_AGAIN)
+
+    await eventually(lambda: len(desk.runs) == 6)
+    assert desk.fired() == ["latest 12:30"]
+    assert desk.fired(RunState.MISSED) == [
+        "latest 12:10",
+        "latest 12:20",
+        "none 12:10",
+        "none 12:20",
+        "none 12:30",
+    ]
+
+
+async def test_a_clock_that_steps_back_fires_nothing_twice(desk: Desk) -> None:
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+    await desk.minutes(3)
+    await eventually(lambda: len(desk.runs) == 3)
+
+    desk.clock.step(START)
+    await desk.minutes(3)
+    await a_moment()
+
+    assert len(desk.runs) == 3
+
+
+async def test_after_a_restart_every_fire_time_since_the_cursor_is_accounted_for(desk: Desk) -> None:
+    schedule = a_schedule("hourly", "0 * * * *", catch_up=CatchUp.ALL)
+    await desk.apply(schedule)
+    await desk.minutes(60)
+    await eventually(lambda: len(desk.runs) == 1)
+
+    desk.clock.step(datetime(2026, 3, 10, 16, 30, tzinfo=UTC))
+    await desk.restart(schedule)
+
+    await eventually(lambda: len(desk.runs) == 3)
+    assert desk.fired(RunState.MISSED) == ["hourly 14:00", "hourly 15:00"]
+    assert desk.fired() == ["hourly 16:00"]
+    assert {run.origin for run in desk.runs if run.state is RunState.CLAIMED} == {Origin.CATCH_UP}
+
+
+async def test_a_schedule_whose_timing_changed_owes_no_earlier_fire(desk: Desk) -> None:
+    await desk.apply(a_schedule("edited", "0 * * * *", catch_up=CatchUp.ALL))
+    await desk.minutes(60)
+    await eventually(lambda: len(desk.runs) == 1)
+
+    desk.clock.step(datetime(2026, 3, 10, 16, 30, tzinfo=UTC))
+    await desk.restart(a_schedule("edited", "15 * * * *", catch_up=CatchUp.ALL))
+    await a_moment()
+
+    assert not desk.runs
+
+
+class Stubborn(Ledger):
+    """A ledger that refuses so many claims before it takes one."""
+
+    refusals = 0
+
+    async def claim(self, rows: Sequence[NewRun], cursors: Sequence[Cursor]) -> list[Run]:
+        if self.refusals:
+            self.refusals -= 1
+            raise LedgerError("the ledger is locked by another process")
+        return await super().claim(rows, cursors)
+
+
+async def test_a_ledger_that_refuses_is_asked_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    ledger = await Stubborn.open(f"sqlite:///{tmp_path}/ledger.db")
+    assert isinstance(ledger, Stubborn)
+    ledger.refusals = 2
+    desk = Desk(ledger, HandClock(START))
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+
+    await desk.minutes(1)
+    await a_moment()
+    handed_out_before = list(desk.runs)
+    for _ in range(2):
+        desk.clock.advance(LEDGER_PAUSE)
+        await a_moment()
+
+    await eventually(lambda: len(desk.runs) == 1)
+    assert not handed_out_before
+    assert desk.fired() == ["minutely 12:01"]
+    await desk.engine.stop()
+    await ledger.aclose()
+
+
+async def test_a_stopped_engine_rings_no_more(desk: Desk) -> None:
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+    await desk.engine.stop()
+
+    await desk.minutes(2)
+    await a_moment()
+
+    assert not desk.runs
+
+
+async def test_the_next_fire_is_the_earliest_of_all(desk: Desk) -> None:
+    await desk.apply(a_schedule("a", "0 13 * * *"), a_schedule("b", "5 * * * *"))
+
+    assert desk.engine.next_fire() == datetime(2026, 3, 10, 12, 5, tzinfo=UTC)
+
+
+async def test_an_empty_catalog_waits_without_an_alarm(desk: Desk) -> None:
+    await desk.apply()
+
+    await desk.minutes(2)
+
+    assert desk.engine.next_fire() is None
+    assert not desk.runs

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowsched.model import RunState
+from flowsched.ops import logs
+from flowsched.runner import announce
+from tests.builders import a_run
+from tests.fakes import HandClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+CLOCK = HandClock(datetime(2026, 3, 29, 1, 0, 0, 250_000, tzinfo=UTC))
+log = logging.getLogger("flowsched.test")
+
+
+def test_a_pipe_gets_one_json_object_an_event() -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK)
+
+    log.warning("run %s", "waiting", extra={"schedule": "nightly", "attempt": 2, "reason": None})
+
+    assert json.loads(stream.getvalue()) == {
+        "time": "2026-03-29T01:00:00.250Z",
+        "level": "warning",
+        "event": "run waiting",
+        "schedule": "nightly",
+        "attempt": 2,
+    }
+
+
+def test_a_terminal_gets_a_line_of_text() -> None:
+    stream = Terminal()
+    logs.configure(stream, CLOCK)
+
+    log.info("run triggered", extra={"schedule": "nightly", "reason": "two words"})
+
+    assert stream.getvalue() == '01:00:00Z run triggered  schedule=nightly reason="two words"\n'
+
+
+def test_a_value_cannot_forge_a_line_or_paint_the_terminal() -> None:
+    stream = Terminal()
+    logs.configure(stream, CLOCK)
+
+    log.info("run failed", extra={"reason": "a\nb\x1b[31m"})
+
+    assert stream.getvalue() == '01:00:00Z run failed  reason="a\\nb\\u001b[31m"\n'
+
+
+def test_an_error_stands_out_on_a_terminal_only() -> None:
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        logs.configure(stream, CLOCK)
+        log.error("run failed")
+
+    assert "\x1b[31m" in terminal.getvalue()
+    assert "\x1b" not in pipe.getvalue()
+
+
+def test_the_libraries_below_do_not_chat() -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK)
+
+    logging.getLogger("httpx").info("HTTP Request: POST https://gateway/flows?userId=u1")
+    logging.getLogger("apscheduler.scheduler").info("Added job")
+
+    assert stream.getvalue() == ""
+
+
+def test_each_change_of_state_is_one_event() -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK)
+
+    announce(a_run(state=RunState.TRIGGERED, instance="3377-20260101000000"), outcome="accepted")
+
+    event = json.loads(stream.getvalue())
+    assert event["event"] == "run triggered"
+    assert event["fire_time"] == "2026-01-01T00:00:00Z"
+    assert (event["run"], event["schedule"], event["attempt"]) == (1, "nightly", 1)
+    assert event["instance"] == "3377-20260101000000"
+    assert "reason" not in event

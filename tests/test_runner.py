@@ -1,0 +1,251 @@
+"""The runner on a hand-advanced clock, a real ledger and a scripted gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowsched.errors import LedgerError
+from flowsched.ledger import Ledger
+from flowsched.model import Outcome, RunState
+from flowsched.runner import LEDGER_PAUSE, Runner
+from tests.builders import RETRY, a_new_run, an_answer
+from tests.fakes import HandClock, ScriptedGateway, a_moment, accepted, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from typing import Any
+
+    from flowsched.model import Answer, Attempt, NewRun, NextStep, Run
+
+FIRE = datetime(2026, 1, 1, 2, 30, tzinfo=UTC)
+
+
+class Stubborn(Ledger):
+    """A ledger that refuses so many writes of an outcome before it takes one."""
+
+    refusals = 0
+
+    async def end_attempt(
+        self, run_id: int, number: int, at: datetime, answer: Answer, next_step: NextStep
+    ) -> Run:
+        if self.refusals:
+            self.refusals -= 1
+            raise LedgerError("disk full")
+        return await super().end_attempt(run_id, number, at, answer, next_step)
+
+
+class Desk:
+    def __init__(self, ledger: Stubborn) -> None:
+        self.ledger = ledger
+        self.clock = HandClock(FIRE)
+        self.gateway = ScriptedGateway(clock=self.clock)
+        self.runner = Runner(ledger, {"default": self.gateway}, self.clock)
+
+    def answers(self, *answers: Answer) -> None:
+        self.gateway._answers = list(answers)
+
+    async def claim(self, **more: Any) -> Run:
+        (run,) = await self.ledger.claim([self.new_run(**more)], [])
+        return run
+
+    def new_run(self, **more: Any) -> NewRun:
+        now = self.clock.now()
+        return a_new_run(fire_time=FIRE, claimed_at=now, deadline=now + RETRY.deadline, **more)
+
+    async def run(self) -> Run:
+        (run,) = await self.ledger.runs()
+        return run
+
+    async def attempts(self) -> list[Attempt]:
+        run = await self.run()
+        return (await self.ledger.attempts([run.id])).get(run.id, [])
+
+    async def reaches(self, state: RunState) -> Run:
+        async with asyncio.timeout(5):
+            while (run := await self.run()).state is not state:
+                await asyncio.sleep(0.002)
+        return run
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    ledger = await Stubborn.open(f"sqlite:///{tmp_path}/ledger.db")
+    assert isinstance(ledger, Stubborn)
+    desk = Desk(ledger)
+    yield desk
+    await desk.runner.drain(0)
+    await ledger.aclose()
+
+
+async def test_an_accepted_trigger_ends_the_run(desk: Desk) -> None:
+    desk.runner.start(await desk.claim())
+
+    run = await desk.reaches(RunState.TRIGGERED)
+
+    assert (run.instance, run.attempts, run.reason) == ("3377-20260101023000", 1, None)
+    (attempt,) = await desk.attempts()
+    assert (attempt.outcome, attempt.http_status, attempt.code) == (Outcome.ACCEPTED, 200, 0)
+
+
+async def test_the_trigger_time_is_the_fire_time_however_late_it_is_sent(desk: Desk) -> None:
+    desk.answers(an_answer(Outcome.REFUSED_FOR_NOW), accepted())
+    desk.clock.advance(timedelta(minutes=3))
+    desk.runner.start(await desk.claim())
+    await desk.reaches(RunState.WAITING)
+
+    desk.clock.advance(60)
+
+    await desk.reaches(RunState.TRIGGERED)
+    first, second = desk.gateway.requests
+    assert json.loads(first.body)["triggerTime"] == int(FIRE.timestamp() * 1000)
+    assert first.body is second.body
+
+
+async def test_both_rows_are_written_before_the_call(desk: Desk) -> None:
+    desk.gateway.hold = asyncio.Event()
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: bool(desk.gateway.requests))
+
+    run, attempts = await desk.run(), await desk.attempts()
+
+    assert (run.state, run.attempts) == (RunState.SENDING, 1)
+    assert [(each.number, each.outcome, each.ended_at) for each in attempts] == [(1, None, None)]
+
+
+async def test_a_refusal_for_now_waits_its_backoff_and_tries_again(desk: Desk) -> None:
+    desk.answers(an_answer(Outcome.REFUSED_FOR_NOW), an_answer(Outcome.NOT_SENT), accepted())
+    desk.runner.start(await desk.claim())
+
+    await desk.reaches(RunState.WAITING)
+    desk.clock.advance(1)
+    await eventually(lambda: len(desk.gateway.requests) == 2)
+    await eventually(lambda: desk.clock.sleeping == [2.0])
+    desk.clock.advance(2)
+
+    await desk.reaches(RunState.TRIGGERED)
+    assert desk.gateway.asked_at == [FIRE, FIRE + timedelta(seconds=1), FIRE + timedelta(seconds=3)]
+    assert [each.outcome for each in await desk.attempts()] == ["refused_for_now", "not_sent", "accepted"]
+
+
+async def test_a_waiting_run_is_a_row_with_its_time(desk: Desk) -> None:
+    desk.answers(an_answer(Outcome.REFUSED_FOR_NOW, retry_after=timedelta(seconds=90)))
+    desk.runner.start(await desk.claim())
+
+    run = await desk.reaches(RunState.WAITING)
+
+    assert run.retry_at == FIRE + timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [(Outcome.UNKNOWN, RunState.IN_DOUBT), (Outcome.REFUSED_FOR_GOOD, RunState.FAILED)],
+)
+async def test_an_outcome_that_forbids_it_is_never_sent_again(
+    desk: Desk, outcome: Outcome, state: RunState
+) -> None:
+    desk.answers(an_answer(outcome))
+    desk.runner.start(await desk.claim())
+
+    run = await desk.reaches(state)
+    desk.clock.advance(timedelta(hours=1))
+    await a_moment()
+
+    assert run.reason == "because"
+    assert len(desk.gateway.requests) == 1
+
+
+async def test_the_attempts_run_out(desk: Desk) -> None:
+    desk.answers(an_answer(Outcome.NOT_SENT))
+    desk.runner.start(await desk.claim())
+
+    for number in range(1, 5):
+        await eventually(lambda number=number: len(desk.gateway.requests) == number)  # type: ignore[misc]
+        await eventually(lambda: bool(desk.clock.sleeping))
+        desk.clock.advance(20)
+
+    run = await desk.reaches(RunState.FAILED)
+    assert (run.attempts, run.reason) == (5, "gave up after 5 attempts: because")
+
+
+async def test_no_attempt_begins_after_the_deadline(desk: Desk) -> None:
+    run = await desk.claim()
+    desk.clock.advance(RETRY.deadline + timedelta(seconds=1))
+
+    desk.runner.start(run)
+
+    run = await desk.reaches(RunState.FAILED)
+    assert run.reason == "the deadline passed before it could be sent; it was never sent"
+    assert not desk.gateway.requests
+
+
+async def test_an_attempt_gets_no_more_time_than_the_deadline_leaves(desk: Desk) -> None:
+    run = await desk.claim()
+    desk.clock.advance(RETRY.deadline - timedelta(seconds=10))
+
+    desk.runner.start(run)
+
+    await desk.reaches(RunState.TRIGGERED)
+    assert desk.gateway.timeouts == [10]
+
+
+async def test_an_outcome_that_the_ledger_refuses_is_written_in_the_end(desk: Desk) -> None:
+    desk.ledger.refusals = 3
+    desk.runner.start(await desk.claim())
+
+    for _ in range(3):
+        await eventually(lambda: bool(desk.clock.sleeping))
+        desk.clock.advance(LEDGER_PAUSE)
+
+    await desk.reaches(RunState.TRIGGERED)
+    assert len(desk.gateway.requests) == 1
+
+
+async def test_a_run_for_a_target_that_is_gone_fails_and_says_so(desk: Desk) -> None:
+    desk.runner.start(await desk.claim(target="old"))
+
+    run = await desk.reaches(RunState.FAILED)
+
+    assert run.reason == "target old is not configured"
+
+
+async def test_a_drain_lets_the_attempt_under_way_end_and_leaves_the_rest(desk: Desk) -> None:
+    desk.gateway.hold = asyncio.Event()
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: bool(desk.gateway.requests))
+    desk.answers(an_answer(Outcome.REFUSED_FOR_NOW))
+
+    draining = asyncio.create_task(desk.runner.drain(5))
+    await asyncio.sleep(0.01)
+    desk.gateway.hold.set()
+
+    assert await draining == 0
+    assert (await desk.run()).state is RunState.WAITING
+
+
+async def test_a_drain_that_runs_out_cuts_the_attempt_off_and_it_is_in_doubt_next_time(desk: Desk) -> None:
+    desk.gateway.hold = asyncio.Event()
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: bool(desk.gateway.requests))
+
+    cut_off = await desk.runner.drain(0.01)
+    left = await desk.run()
+    await Runner(desk.ledger, {"default": desk.gateway}, desk.clock).take_up(await desk.ledger.open_runs())
+
+    assert (cut_off, left.state) == (1, RunState.SENDING)
+    run = await desk.run()
+    assert run.state is RunState.IN_DOUBT
+    assert run.reason == "flowsched stopped during attempt 1; what EnOS made of it is unknown"
+
+
+async def test_a_new_process_goes_on_with_what_was_claimed_or_waiting(desk: Desk) -> None:
+    await desk.claim()
+
+    await desk.runner.take_up(await desk.ledger.open_runs())
+
+    await desk.reaches(RunState.TRIGGERED)
