@@ -77,8 +77,9 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
     async with AsyncExitStack() as stack:
         gateways: dict[str, runner.Gateway] = {}
         for name, target in settings.targets.items():
-            keys = (read_secret(source, environ) for source in (target.access_key, target.secret_key))
-            gateway = Gateway(target, *(key.reveal() for key in keys), clock)
+            access_key = read_secret(target.access_key, environ)
+            secret_key = read_secret(target.secret_key, environ)
+            gateway = Gateway(target, access_key.reveal(), secret_key.reveal(), clock)
             stack.push_async_callback(gateway.aclose)
             gateways[name] = gateway
         ledger = await Ledger.open_as_daemon(settings.ledger)

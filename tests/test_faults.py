@@ -61,7 +61,13 @@ class Line:
 
     async def fire(self) -> None:
         now = self.clock.now()
-        row = a_new_run(fire_time=FIRE, claimed_at=now, deadline=now + QUICK.deadline, retry=QUICK)
+        row = a_new_run(
+            fire_time=FIRE,
+            claimed_at=now,
+            deadline=now + QUICK.deadline,
+            retry=QUICK,
+            predicted_instance=INSTANCE,
+        )
         (run,) = await self.ledger.claim([row], [])
         self.runner.start(run)
 
@@ -74,9 +80,7 @@ class Line:
                 await asyncio.sleep(0.002)
 
     async def ends(self) -> Run:
-        return await self.reaches(
-            RunState.TRIGGERED, RunState.FAILED, RunState.WAITING, RunState.IN_DOUBT
-        )
+        return await self.reaches(RunState.TRIGGERED, RunState.FAILED, RunState.WAITING, RunState.IN_DOUBT)
 
     async def outcomes(self) -> list[Outcome | None]:
         (run,) = await self.ledger.runs()
@@ -115,8 +119,12 @@ TABLE = {
     "503": (Order(fault=Fault.STATUS, status=503, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 0),
     "500": (Order(fault=Fault.STATUS, status=500, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 0),
     "502": (Order(fault=Fault.STATUS, status=502, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 0),
-    "403": (Order(fault=Fault.STATUS, status=403, on="trigger"), RunState.FAILED, Outcome.REFUSED_FOR_GOOD, 0),
-    "302": (Order(fault=Fault.STATUS, status=302, on="trigger"), RunState.FAILED, Outcome.REFUSED_FOR_GOOD, 0),
+    "403": (
+        Order(fault=Fault.STATUS, status=403, on="trigger"), RunState.FAILED, Outcome.REFUSED_FOR_GOOD, 0,
+    ),
+    "302": (
+        Order(fault=Fault.STATUS, status=302, on="trigger"), RunState.FAILED, Outcome.REFUSED_FOR_GOOD, 0,
+    ),
     "62109 with creation": (
         Order(fault=Fault.CODE, code=62109, processed=True, on="trigger"),
         RunState.IN_DOUBT, Outcome.UNKNOWN, 1,
@@ -125,15 +133,21 @@ TABLE = {
         Order(fault=Fault.CODE, code=62109, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 0,
     ),
     "62102": (Order(fault=Fault.CODE, code=62102, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 0),
-    "62104": (Order(fault=Fault.CODE, code=62104, on="trigger"), RunState.FAILED, Outcome.REFUSED_FOR_GOOD, 0),
+    "62104": (
+        Order(fault=Fault.CODE, code=62104, on="trigger"), RunState.FAILED, Outcome.REFUSED_FOR_GOOD, 0,
+    ),
     "HTML instead of JSON": (Order(fault=Fault.HTML, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 1),
-    "truncated JSON": (Order(fault=Fault.TRUNCATED_JSON, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 1),
+    "truncated JSON": (
+        Order(fault=Fault.TRUNCATED_JSON, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 1,
+    ),
     "truncated reply": (
         Order(fault=Fault.TRUNCATED_REPLY, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 1,
     ),
     "a huge reply": (Order(fault=Fault.HUGE, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 1),
     "no HTTP at all": (Order(fault=Fault.GARBAGE, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 0),
-    "status instead of code": (Order(fault=Fault.WRONG_KEY, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 1),
+    "status instead of code": (
+        Order(fault=Fault.WRONG_KEY, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 1,
+    ),
     "a dripping server": (Order(fault=Fault.DRIP, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 1),
     "the token service is down": (
         Order(fault=Fault.STATUS, status=503, on="token", times=None), RunState.WAITING, Outcome.NOT_SENT, 0,

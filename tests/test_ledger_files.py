@@ -510,7 +510,7 @@ async def test_a_ledger_has_one_daemon_at_a_time(tmp_path: Path) -> None:
     other.join()
 
     async with await Ledger.open_as_daemon(url_of(tmp_path)):
-        assert claimed
+        assert claimed.state is RunState.CLAIMED
 
 
 async def test_a_daemon_that_ends_leaves_its_place(tmp_path: Path) -> None:

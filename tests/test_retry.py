@@ -113,9 +113,7 @@ def test_a_retry_after_beyond_the_deadline_ends_the_run_now() -> None:
         (RunState.IN_DOUBT, 1, None),
     ],
 )
-def test_what_a_former_process_left_is_taken_up(
-    state: RunState, late: int, becomes: RunState | None
-) -> None:
+def test_what_a_former_process_left_is_taken_up(state: RunState, late: int, becomes: RunState | None) -> None:
     step = taken_up(a_run(state=state), T0 + RETRY.deadline + timedelta(seconds=late))
 
     assert (step and step.state) == becomes
@@ -127,6 +125,7 @@ def test_a_run_that_expired_says_whether_it_was_ever_sent() -> None:
     never = taken_up(a_run(state=RunState.CLAIMED, attempts=0), after)
     once = taken_up(replace(a_run(state=RunState.WAITING), reason="HTTP 429"), after)
 
-    assert never and never.reason == "the deadline passed before it could be sent; it was never sent"
+    assert never
+    assert never.reason == "the deadline passed before it could be sent; it was never sent"
     assert once
     assert once.reason == "gave up after 1 attempt, as the deadline passed before the next: HTTP 429"

@@ -57,7 +57,7 @@ async def soon(awaitable: Awaitable[T]) -> T:
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop turn until the condition holds, within the real time that `soon` allows."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - a stopped clock has no event to wait for
+        while not condition():
             await asyncio.sleep(0)
 
 

@@ -10,7 +10,7 @@ from flowsched.durations import parse_duration
 from flowsched.errors import FlowschedError
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType[timedelta]):
     """`30s`, `15m`, `1h30m`."""
 
     name = "duration"

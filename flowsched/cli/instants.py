@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 
-class _Instant(click.ParamType):
+class _Instant(click.ParamType[datetime]):
     """ISO 8601, as `2026-03-29T01:30Z`; left naive where no offset is given."""
 
     name = "instant"

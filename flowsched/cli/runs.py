@@ -69,14 +69,11 @@ def _rows(run: Run, tried: dict[int, list[Attempt]] | None) -> list[list[object]
         run.instance,
         run.reason,
     ]
-    attempts = (tried or {}).get(run.id, [])
-    return [
-        head,
-        *(
-            [None, each.started_at, None, each.outcome, None, each.number, None, each.detail]
-            for each in attempts
-        ),
-    ]
+    return [head, *map(_attempt_row, (tried or {}).get(run.id, []))]
+
+
+def _attempt_row(attempt: Attempt) -> list[object]:
+    return [None, attempt.started_at, None, attempt.outcome, None, attempt.number, None, attempt.detail]
 
 
 def _record(run: Run, tried: dict[int, list[Attempt]] | None) -> dict[str, Any]:

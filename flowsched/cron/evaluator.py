@@ -1,0 +1,197 @@
+"""When: a cron expression read on the wall clock of a time zone.
+
+The expression is read as Debian's cron reads it, the library cronsim finds the wall-clock times that match,
+and this module alone decides what becomes of them where a zone's clock is changed:
+
+* A fixed time (neither minute nor hour begins with `*`) in a gap of the wall clock fires once, at the end of
+  the gap; several of them there are one fire. In a repeated hour it fires once, the first time.
+* Wildcard times follow the wall clock: what it never shows does not fire, what it shows twice fires twice.
+
+That holds for every change of a zone's offset from UTC, of whatever size and cause. cronsim is given naive
+times only. In a zone it counts whole hours of real time and so comes out of Lord Howe's half-hour changes at
+half past: there `*/15 3 * * *` loses 03:00 and 03:15. In a repeated hour it can also answer with the past.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from functools import cache
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, available_timezones
+
+from cronsim import CronSim, CronSimError
+
+from flowsched.cron import words
+from flowsched.cron.fields import read
+from flowsched.errors import CronError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from flowsched.cron.fields import Fields
+
+_MINUTE = timedelta(minutes=1)
+_SOME_DAY = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall-clock time of no zone
+_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_LONGEST_NAME = 100
+_NO_PLACE = {"localtime", "Factory", "posixrules"}
+"""Files beside the zones that mean whatever the machine is set to, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A five-field cron expression; made by `parse`, equal where it is written the same."""
+
+    expression: str
+    """As it was written, but for blanks, which are single."""
+    _fields: Fields = field(repr=False, compare=False)
+
+    def fires(self, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+        """Yield the fire times strictly after `after`, strictly increasing, aware, in UTC.
+
+        They do not depend on where between two of them `after` lies. `after` is aware, in any zone; a naive
+        one raises ValueError. The times end with the calendar, in the year 9999.
+        """
+        if after.tzinfo is None:
+            raise ValueError("after must be aware")
+        return self._fires(zone, after.astimezone(UTC))
+
+    def explain(self) -> str:
+        """Say in plain English when the expression fires, on a wall clock that nobody changes."""
+        return words.explain(self._fields)
+
+    def _fires(self, zone: ZoneInfo, latest: datetime) -> Iterator[datetime]:
+        with suppress(OverflowError):
+            walls = CronSim(self._fields.text, _start(latest, zone))
+            instants = _as_shown if self._fields.wildcard_time else _once_each
+            for instant in instants(walls, zone):
+                if instant > latest:
+                    yield instant
+                    latest = instant
+
+
+def parse(expression: str) -> Cron:
+    """Read a five-field expression or one of the `@names`; names of all sorts in any case.
+
+    Day-of-month and weekday are alternatives where both are restricted. They must both match where either
+    begins with `*`, as in `0 0 */2 * 1`: Debian's rule. `fields` has the grammar.
+
+    Raises CronError for the first fault, also where the expression is well formed but never fires.
+    """
+    folded = " ".join(expression.split())
+    fields = read(folded)
+    if not _ever_fires(fields.text):
+        raise _never_fires(fields)
+    return Cron(folded, fields)
+
+
+def zone(name: str) -> ZoneInfo:
+    """Return the time zone of an IANA name, spelt exactly as IANA does, capitals too.
+
+    Raises CronError, with near names, for any other text: paths and `localtime` included.
+    """
+    if name not in _zone_names():
+        short = name[:_LONGEST_NAME]
+        raise CronError(f"time zone {short!r} is unknown", _allowed_zones(short))
+    return ZoneInfo(name)
+
+
+def _ever_fires(text: str) -> bool:
+    # Any start will do: each pair of date and weekday comes back within 40 years, cronsim gives up after 50.
+    try:
+        return next(CronSim(text, _SOME_DAY), None) is not None
+    except CronSimError:
+        return False
+
+
+def _never_fires(fields: Fields) -> CronError:
+    days, months = fields.day.values, fields.month.values
+    longest = max(_LONGEST_MONTHS[month - 1] for month in months)
+    if days and min(days) > longest:
+        verb = "has" if len(months) == 1 else "have"
+        missing = words.join(map(str, days), "or")
+        reason = f"{words.months(fields.month)} {verb} no day {missing}"
+        return CronError(f"never fires: {reason}", f"1-{longest}, or L for the last day")
+    _, _, day, _, weekday = fields.text.split()
+    reason = f"day-of-month {day!r} and weekday {weekday!r} never fall together"
+    return CronError(f"never fires: {reason}", "day fields that some date matches both of")
+
+
+def _start(after: datetime, zone: ZoneInfo) -> datetime:
+    """Return a wall-clock time that comes before everything the zone's clock shows after an instant.
+
+    Within a repeated hour that lies before what the clock shows at the instant itself: it will be set back.
+    """
+    wall = after.astimezone(zone).replace(tzinfo=None)
+    first, second = _readings(wall, zone)
+    return wall - (second - first)
+
+
+def _once_each(walls: Iterable[datetime], zone: ZoneInfo) -> Iterator[datetime]:
+    """Yield one instant for each time: the first at which the clock shows it, or the end of its gap."""
+    for wall in walls:
+        first, second = _readings(wall, zone)
+        yield first if first <= second else _change_between(second, first, zone)
+
+
+def _change_between(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+    """Return the first whole minute later than `before` at which the zone's new offset holds."""
+    old = before.astimezone(zone).utcoffset()
+
+    def changed(minutes: int) -> bool:
+        return (before + minutes * _MINUTE).astimezone(zone).utcoffset() != old
+
+    return before + bisect(range((after - before) // _MINUTE), x=False, key=changed) * _MINUTE
+
+
+def _as_shown(walls: Iterable[datetime], zone: ZoneInfo) -> Iterator[datetime]:
+    """Yield each instant at which the clock shows one of the times: none in a gap, two in a repeated hour."""
+    repeats: deque[datetime] = deque()
+    for wall in walls:
+        first, second = _readings(wall, zone)
+        if second < first:
+            continue
+        while repeats and repeats[0] < first:
+            yield repeats.popleft()
+        yield first
+        if first < second:
+            repeats.append(second)
+    yield from repeats
+
+
+def _readings(wall: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return the two instants that a wall-clock time may mean (PEP 495).
+
+    They are equal on most days; the second is later in a repeated hour, and earlier in a gap, where neither
+    shows that time.
+    """
+    local = wall.replace(tzinfo=zone, fold=0)
+    return local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones() - _NO_PLACE)
+
+
+def _allowed_zones(name: str) -> str:
+    near = _near_zones(name)
+    hint = f" (did you mean {words.join(near, 'or')}?)" if near else ""
+    return f"an IANA name such as Europe/Berlin or UTC{hint}"
+
+
+def _near_zones(name: str) -> list[str]:
+    """Return up to three names: the same place or the same but for case, else those that look alike."""
+    wanted = name.lower().replace(" ", "_")
+    same = [
+        known
+        for known in sorted(_zone_names())
+        if wanted in {known.lower(), known.lower().rpartition("/")[2]}
+    ]
+    lower = {known.lower(): known for known in sorted(_zone_names())}
+    return same[:3] or [lower[near] for near in get_close_matches(wanted, lower, n=3, cutoff=0.75)]

@@ -1,0 +1,24 @@
+"""The remote API: signed trigger calls out, what came of them back.
+
+The only room that imports httpx, and it does so only when `Gateway` is asked for: the pure half of this
+door (`trigger_request`, `predicted_instance`) costs nothing to import.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowsched.enos.requests import TriggerRequest, predicted_instance, trigger_request
+
+if TYPE_CHECKING:
+    from flowsched.enos.gateway import Gateway, Turn
+
+__all__ = ["Gateway", "TriggerRequest", "Turn", "predicted_instance", "trigger_request"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"Gateway", "Turn"}:
+        from flowsched.enos import gateway  # noqa: PLC0415 - half a second of httpx, for those who call
+
+        return getattr(gateway, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,111 @@
+"""Reading what a server answered, without trusting it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+LONGEST_DETAIL = 300
+"""Characters: what an operator reads in a line or two."""
+
+LONGEST_RETRY_AFTER = timedelta(days=31)
+"""The longest quota period that EnOS knows is a month (enos-api section 8); beyond it is nonsense."""
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, as far as it could be read."""
+
+    http_status: int
+    body: bytes
+    flaw: str | None = None
+    """Why `body` is not the whole body; None where it is."""
+    retry_after: str | None = None
+    """The header of that name, as sent."""
+
+    @property
+    def is_2xx(self) -> bool:
+        """Whether HTTP calls it a success, which the envelope may yet deny."""
+        return self.http_status // 100 == 2  # noqa: PLR2004 - the 2 of 2xx
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """Not even a status line came back. Whether anything was sent is known elsewhere (`Progress`)."""
+
+    detail: str
+
+
+def envelope(reply: Reply) -> Mapping[str, Any]:
+    """Return the JSON object of the body; empty where the body is anything else, or not whole."""
+    if reply.flaw is not None:
+        return {}
+    try:
+        body = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def number(fields: Mapping[str, Any], name: str) -> int | None:
+    """Return an integer field, also where it is sent as digits in a string; None where it is no integer."""
+    value = fields.get(name)
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def retry_after(reply: Reply, now: datetime) -> timedelta | None:
+    """Return the wait that the reply asks for, zero or longer; None where it asks for none that makes sense.
+
+    Both forms are read, seconds and HTTP date (RFC 9110 section 10.2.3); the latter needs `now`.
+    """
+    text = (reply.retry_after or "").strip()
+    wait = _seconds(text) if _INTEGER.fullmatch(text) else _until(text, now)
+    if wait is None or wait > LONGEST_RETRY_AFTER:
+        return None
+    return max(wait, timedelta())
+
+
+def said(reply: Reply) -> str:
+    """Return in words what the reply itself says: its message where it has one, else its text."""
+    fields = envelope(reply)
+    messages = (fields.get(name) for name in ("msg", "message"))
+    text = next((m for m in messages if isinstance(m, str)), None) or reply.body.decode(errors="replace")
+    flaw = f"the body is {reply.flaw}; " if reply.flaw else ""
+    return flaw + (f"it says: {text.strip()}" if text.strip() else "it says nothing")
+
+
+def presentable(detail: str, secrets: Iterable[str]) -> str:
+    """Return `detail` as one bounded line of printable text, without any of the `secrets`.
+
+    Masking comes before cutting, lest half a secret survive at the edge.
+    """
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        detail = detail.replace(secret, "<secret>")
+    line = " ".join("".join(c if c.isprintable() else " " for c in detail).split())
+    return line if len(line) <= LONGEST_DETAIL else f"{line[: LONGEST_DETAIL - 3]}..."
+
+
+def _seconds(text: str) -> timedelta | None:
+    try:
+        return timedelta(seconds=int(text))
+    except OverflowError:
+        return None
+
+
+def _until(text: str, now: datetime) -> timedelta | None:
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)) - now

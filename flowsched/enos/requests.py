@@ -1,0 +1,62 @@
+"""The trigger calls of the batch service, as bytes (enos-api sections 2 and 3.1)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+if TYPE_CHECKING:
+    from flowsched.model import Target
+
+_FLOWS = {
+    "v2.1": "/batch-processing-service/v2.1/flows",
+    "v2.0": "/dataflow-batch-service/v2.0/flows",
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRequest:
+    """One call, not yet signed. Made once per run: every attempt sends these bytes."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    """Decoded names and values, in the order in which they are sent."""
+    body: bytes
+
+    @property
+    def url_target(self) -> str:
+        """Path and query as they stand in the request line."""
+        return f"{self.path}?{urlencode(self.query, quote_via=quote, safe='')}"
+
+
+def trigger_request(target: Target, flow: int, task: int | None, trigger_time_ms: int) -> TriggerRequest:
+    """Return the call that triggers `flow`, or `task` of it and what is downstream.
+
+    `trigger_time_ms` is in milliseconds since the epoch: the fire time, never "now", also when a run is
+    tried again. Raises ValueError for a task on a v2.0 target, which has no such call (enos-api section 9).
+    """
+    if task is not None and target.api_version == "v2.0":
+        raise ValueError(f"target {target.name}: v2.0 cannot trigger a flow from a task; allowed: v2.1")
+    action = "trigger" if task is None else "triggerFromTask"
+    task_id = {} if task is None else {"taskId": task}
+    body = {"flowId": flow, **task_id, "triggerTime": trigger_time_ms}
+    return TriggerRequest(
+        method="POST",
+        path=_FLOWS[target.api_version],
+        query=(("action", action), ("userId", target.user_id), ("orgId", target.org_id)),
+        body=json.dumps(body, separators=(",", ":")).encode(),
+    )
+
+
+def predicted_instance(flow: int, trigger_time_ms: int) -> str:
+    """Return the id that EnOS will give the instance (enos-api section 5).
+
+    It is the flow and the UTC minute of `trigger_time_ms` (milliseconds since the epoch, floored).
+    """
+    minute = _EPOCH + timedelta(minutes=trigger_time_ms // 60_000)
+    return f"{flow}-{minute:%Y%m%d%H%M}00"

@@ -1,0 +1,112 @@
+"""Who may call next: a bound on calls at once, and on calls begun in any minute, first come first served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from flowsched.clock import Clock
+    from flowsched.model import Limits
+
+WINDOW = 60.0
+
+
+class Turnstile:
+    """Lets through as many as the limits allow, in the order of their coming.
+
+    The rate counts calls where they begin (`Place.sent`), and counts a place that has not sent yet as if
+    it did so now: whatever happens between being let through and sending, no 60 seconds see more calls
+    begin than allowed, and a place that was never used costs nothing.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self.waiting = 0
+        """How many have not been let through yet."""
+        self._free = asyncio.Semaphore(limits.concurrency)
+        self._rate = limits.rate_per_minute
+        self._clock = clock
+        self._head_of_the_queue = asyncio.Lock()
+        self._unsent = 0
+        self._expiries: deque[float] = deque()
+        self._changed = asyncio.Event()
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[Place]:
+        """Wait for a place and hold it. Cancelled while waiting, nothing is held."""
+        await self._enter()
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            place.give_back()
+            self._free.release()
+
+    def count(self, *, sent: bool) -> None:
+        """Take note that a place is no longer unsent: because it has sent, or because it never will."""
+        self._unsent -= 1
+        if sent:
+            self.count_another()
+        self._changed.set()
+
+    def count_another(self) -> None:
+        """Take note of a call that begins now."""
+        if self._rate is not None:
+            self._expiries.append(self._clock.monotonic() + WINDOW)
+
+    async def _enter(self) -> None:
+        self.waiting += 1
+        try:
+            async with self._head_of_the_queue:
+                await self._free.acquire()
+                try:
+                    await self._wait_for_the_rate()
+                except BaseException:
+                    self._free.release()
+                    raise
+                self._unsent += 1
+        finally:
+            self.waiting -= 1
+
+    async def _wait_for_the_rate(self) -> None:
+        while self._is_spent():
+            if (
+                self._expiries
+            ):  # a place given back meanwhile is noticed only then: rare, and on the safe side
+                await self._clock.sleep(self._expiries[0] - self._clock.monotonic())
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _is_spent(self) -> bool:
+        if self._rate is None:
+            return False
+        while self._expiries and self._expiries[0] <= self._clock.monotonic():
+            self._expiries.popleft()
+        return self._unsent + len(self._expiries) >= self._rate
+
+
+class Place:
+    """One of the calls that may be under way."""
+
+    def __init__(self, turnstile: Turnstile) -> None:
+        self._turnstile = turnstile
+        self._unsent = True
+
+    def sent(self) -> None:
+        """Count a call that begins now. A second call from one place is counted too, but does not wait."""
+        if self._unsent:
+            self._unsent = False
+            self._turnstile.count(sent=True)
+        else:
+            self._turnstile.count_another()
+
+    def give_back(self) -> None:
+        """Leave; a place from which nothing was sent has cost nothing."""
+        if self._unsent:
+            self._unsent = False
+            self._turnstile.count(sent=False)

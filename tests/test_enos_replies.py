@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flowsched.enos.replies import (
+    LONGEST_DETAIL,
+    Reply,
+    envelope,
+    number,
+    presentable,
+    retry_after,
+    said,
+)
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [
+        ("3", 3),
+        (" 120 ", 120),
+        ("0", 0),
+        ("-5", 0),
+        ("Thu, 01 Jan 2026 12:01:30 GMT", 90),
+        ("Thu, 01 Jan 2026 12:01:30 -0000", 90),
+        ("Thu, 01 Jan 2026 11:00:00 GMT", 0),
+        ("2678400", 31 * 86400),
+        ("2678401", None),
+        ("9" * 18, None),
+        ("9" * 400, None),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", None),
+        ("Thu, 99 Jan 2026 12:01:30 GMT", None),
+        ("soon", None),
+        ("1.5", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_retry_after_is_read_where_it_makes_sense(header: str | None, wait: int | None) -> None:
+    reply = Reply(429, b"", retry_after=header)
+
+    assert retry_after(reply, NOW) == (None if wait is None else timedelta(seconds=wait))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[1]", b"7", b'{"code": 0', b"\xff\xfe\xfa", b"[" * 60_000, b"1" * 5000],
+)
+def test_what_is_no_json_object_is_an_empty_envelope(body: bytes) -> None:
+    assert envelope(Reply(200, body)) == {}
+
+
+def test_a_body_that_is_not_whole_is_an_empty_envelope_though_it_parses() -> None:
+    assert envelope(Reply(200, b'{"code": 0}', flaw="cut off")) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, 0), ("62102", 62102), ("-1", -1), (True, None), (1.0, None), ("", None), ("x", None), ([], None)],
+)
+def test_a_number_is_read_from_digits_too(value: object, expected: int | None) -> None:
+    assert number({"code": value}, "code") == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(429, b'{"message": "API rate limit exceeded"}'), "it says: API rate limit exceeded"),
+        (Reply(200, b'{"code": 1, "msg": " Success"}'), "it says: Success"),
+        (Reply(502, b"<h1>Bad Gateway</h1>"), "it says: <h1>Bad Gateway</h1>"),
+        (Reply(204, b""), "it says nothing"),
+        (Reply(200, b'{"co', flaw="cut off"), 'the body is cut off; it says: {"co'),
+    ],
+)
+def test_the_words_of_a_reply(reply: Reply, words: str) -> None:
+    assert said(reply) == words
+
+
+def test_a_detail_is_one_bounded_printable_line() -> None:
+    detail = presentable("a\r\n\x1b[31mb\x00\u202e" + "c" * 1000, ())
+
+    assert detail.startswith("a [31mb c")
+    assert detail.isprintable()
+    assert len(detail) == LONGEST_DETAIL
+
+
+def test_a_secret_is_masked_before_the_cut() -> None:
+    secret = "top-secret-value"
+
+    detail = presentable("x" * (LONGEST_DETAIL - 8) + secret, ["", secret])
+
+    assert "top" not in detail
+
+
+def test_a_secret_inside_another_is_masked_whole() -> None:
+    assert presentable("abcdef", ["abc", "abcdef"]) == "<secret>"

@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowsched.enos import tokens as tokens_module
+from flowsched.enos.replies import NoReply, Reply
+from flowsched.enos.signing import token_encryption
+from flowsched.enos.tokens import BOUND, FRESH, PAUSE, TokenKeeper
+from flowsched.model import Answer, Outcome
+from tests.fakes import HandClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Saying = Reply | NoReply | Callable[[], Any]
+
+ACCESS, SECRET = "access-key-1", "secret-key-1"
+
+
+def granted(token: str, expire: object = 7200, http_status: int = 200) -> Reply:
+    return says({"status": 0, "data": {"accessToken": token, "expire": expire}}, http_status)
+
+
+def says(body: Any, http_status: int = 200, **more: Any) -> Reply:
+    return Reply(http_status, json.dumps(body).encode(), **more)
+
+
+class TokenService:
+    """Says what it is told to, call after call; each may first wait for `gate`."""
+
+    def __init__(self, *sayings: Reply | NoReply) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._sayings = list(sayings)
+
+    @property
+    def names(self) -> list[str]:
+        return [path.rpartition("/")[2] for path, _ in self.calls]
+
+    async def __call__(self, path: str, body: bytes) -> Reply | NoReply:
+        self.calls.append((path, json.loads(body)))
+        await self.gate.wait()
+        return self._sayings.pop(0)
+
+
+def a_keeper(service: TokenService, clock: HandClock | None = None) -> TokenKeeper:
+    return TokenKeeper(ACCESS, SECRET, service, clock or HandClock())
+
+
+def outcome(got: str | Answer) -> Outcome:
+    assert isinstance(got, Answer)
+    return got.outcome
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_token_is_got_as_the_reference_says() -> None:
+    service = TokenService(granted("t1"))
+
+    token = await a_keeper(service).get()
+
+    assert token == "t1"
+    [(path, body)] = service.calls
+    assert path == "/apim-token-service/v2.0/token/get"
+    assert body == {
+        "appKey": ACCESS,
+        "encryption": token_encryption(ACCESS, body["timestamp"], SECRET),
+        "timestamp": body["timestamp"],
+    }
+    assert isinstance(body["timestamp"], int)
+
+
+async def test_a_token_is_kept_while_it_has_ten_minutes_to_live() -> None:
+    clock, service = HandClock(), TokenService(granted("t1"))
+    keeper = a_keeper(service, clock)
+    await keeper.get()
+
+    clock.advance(7200 - FRESH)
+
+    assert await keeper.get() == "t1"
+    assert service.names == ["get"]
+
+
+async def test_a_token_near_its_end_is_refreshed() -> None:
+    clock, service = HandClock(), TokenService(granted("t1"), granted("t2"))
+    keeper = a_keeper(service, clock)
+    await keeper.get()
+
+    clock.advance(7200 - FRESH + 1)
+
+    assert await keeper.get() == "t2"
+    assert service.names == ["get", "refresh"]
+    assert service.calls[1][1]["accessToken"] == "t1"
+
+
+async def test_a_token_past_its_end_is_not_refreshed_but_got_anew() -> None:
+    clock, service = HandClock(), TokenService(granted("t1"), granted("t2"))
+    keeper = a_keeper(service, clock)
+    await keeper.get()
+
+    clock.advance(7200)
+
+    assert await keeper.get() == "t2"
+    assert service.names == ["get", "get"]
+
+
+async def test_a_token_that_comes_near_its_end_is_refreshed_at_once() -> None:
+    service = TokenService(granted("t1", expire=30), granted("t2"))
+
+    assert await a_keeper(service).get() == "t2"
+    assert service.names == ["get", "refresh"]
+
+
+async def test_life_counts_from_before_the_call() -> None:
+    clock, service = HandClock(), TokenService(granted("t1", 700), granted("t2"))
+    service.gate.clear()
+    keeper = a_keeper(service, clock)
+    first = asyncio.create_task(keeper.get())
+    await settle()
+
+    clock.advance(101)
+    service.gate.set()
+
+    assert await first == "t2"
+
+
+async def test_all_who_wait_share_one_fetch() -> None:
+    service = TokenService(granted("t1"))
+    keeper = a_keeper(service)
+
+    assert await asyncio.gather(*(keeper.get() for _ in range(50))) == ["t1"] * 50
+    assert service.names == ["get"]
+
+
+async def test_one_who_is_cancelled_does_not_end_the_fetch_of_the_others() -> None:
+    service = TokenService(granted("t1"))
+    service.gate.clear()
+    keeper = a_keeper(service)
+    first, second = (asyncio.create_task(keeper.get()) for _ in range(2))
+    await settle()
+
+    first.cancel()
+    await settle()
+    service.gate.set()
+
+    assert await second == "t1"
+    assert first.cancelled()
+    assert service.names == ["get"]
+
+
+async def test_the_old_token_serves_on_while_a_refresh_fails() -> None:
+    clock = HandClock()
+    service = TokenService(granted("t1"), NoReply("refused"), says({"status": 1002}), granted("t2"))
+    keeper = a_keeper(service, clock)
+    await keeper.get()
+    clock.advance(7200 - FRESH + 1)
+
+    assert [await keeper.get(), await keeper.get()] == ["t1", "t1"]
+    assert service.names == ["get", "refresh"]
+
+    clock.advance(PAUSE)
+    assert await keeper.get() == "t1"
+    clock.advance(PAUSE)
+    assert await keeper.get() == "t2"
+
+
+@pytest.mark.parametrize("status", [1203, 1204])
+async def test_where_a_refresh_is_refused_the_token_is_got(status: int) -> None:
+    clock = HandClock()
+    service = TokenService(granted("t1"), says({"status": status}), granted("t2"))
+    keeper = a_keeper(service, clock)
+    await keeper.get()
+    clock.advance(7000)
+
+    assert await keeper.get() == "t2"
+    assert service.names == ["get", "refresh", "get"]
+
+
+async def test_a_refused_token_is_replaced() -> None:
+    service = TokenService(granted("t1"), granted("t2"))
+    keeper = a_keeper(service)
+    await keeper.get()
+
+    keeper.refuse("t1")
+
+    assert await keeper.get() == "t2"
+    assert service.names == ["get", "get"]
+
+
+async def test_a_refused_token_that_is_got_again_is_refreshed() -> None:
+    service = TokenService(granted("t1"), granted("t1"), granted("t2"))
+    keeper = a_keeper(service)
+    await keeper.get()
+
+    keeper.refuse("t1")
+
+    assert await keeper.get() == "t2"
+    assert service.names == ["get", "get", "refresh"]
+
+
+async def test_a_refused_token_is_not_handed_out_though_there_is_no_other() -> None:
+    service = TokenService(granted("t1"), granted("t1"), says({"status": 1204}), granted("t1"))
+    keeper = a_keeper(service)
+    await keeper.get()
+
+    keeper.refuse("t1")
+
+    assert outcome(await keeper.get()) is Outcome.NOT_SENT
+
+
+async def test_a_late_refusal_of_the_old_token_leaves_the_new_one() -> None:
+    service = TokenService(granted("t1"), granted("t2"))
+    keeper = a_keeper(service)
+    await keeper.get()
+    keeper.refuse("t1")
+    await keeper.get()
+
+    keeper.refuse("t1")
+
+    assert await keeper.get() == "t2"
+    assert service.names == ["get", "get"]
+
+
+async def test_a_replay_is_asked_again_at_once_with_another_timestamp() -> None:
+    service = TokenService(says({"status": 1001}), says({"status": 1001}), granted("t1"))
+
+    assert await a_keeper(service).get() == "t1"
+    assert len({body["timestamp"] for _, body in service.calls}) == 3
+    assert len({body["encryption"] for _, body in service.calls}) == 3
+
+
+async def test_replays_without_end_are_given_up() -> None:
+    service = TokenService(*[says({"status": 1001})] * 9)
+
+    assert outcome(await a_keeper(service).get()) is Outcome.NOT_SENT
+    assert len(service.calls) == 5
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (says({"status": 1002}), Outcome.REFUSED_FOR_GOOD),
+        (says({"status": 1003}), Outcome.REFUSED_FOR_GOOD),
+        (says({"status": 1004}), Outcome.REFUSED_FOR_GOOD),
+        (says({"status": 1202}, 400), Outcome.REFUSED_FOR_GOOD),
+        (says({"status": 1003}, 500), Outcome.REFUSED_FOR_GOOD),
+        (says({"status": 1005}), Outcome.NOT_SENT),
+        (says({"status": 1005}, 400), Outcome.NOT_SENT),
+        (says({"status": 1999}), Outcome.NOT_SENT),
+        (NoReply("Connection refused"), Outcome.NOT_SENT),
+        (says({"message": "words"}, 400), Outcome.REFUSED_FOR_GOOD),
+        (says({"message": "words"}, 401), Outcome.REFUSED_FOR_GOOD),
+        (says({"message": "words"}, 403), Outcome.REFUSED_FOR_GOOD),
+        (says({"status": 404, "error": "Not Found"}, 404), Outcome.REFUSED_FOR_GOOD),
+        (Reply(302, b""), Outcome.REFUSED_FOR_GOOD),
+        (Reply(408, b""), Outcome.NOT_SENT),
+        (Reply(429, b""), Outcome.NOT_SENT),
+        (Reply(500, b""), Outcome.NOT_SENT),
+        (Reply(503, b"<html>"), Outcome.NOT_SENT),
+        (Reply(200, b"<html>"), Outcome.NOT_SENT),
+        (Reply(200, b'{"status": 0, "data"', flaw="cut off"), Outcome.NOT_SENT),
+        (granted("t", http_status=500), Outcome.NOT_SENT),
+        (granted(""), Outcome.NOT_SENT),
+        (granted("two words"), Outcome.NOT_SENT),
+        (granted("t\r\nX-Evil: 1"), Outcome.NOT_SENT),
+        (granted("ünïcode"), Outcome.NOT_SENT),
+        (granted("t", expire=None), Outcome.NOT_SENT),
+        (granted("t", expire="soon"), Outcome.NOT_SENT),
+        (says({"status": 0, "data": None}), Outcome.NOT_SENT),
+        (says({"code": 0, "data": {"accessToken": "t", "expire": 7200}}), Outcome.NOT_SENT),
+    ],
+)
+async def test_no_token_is_for_good_only_where_asking_again_cannot_help(
+    reply: Reply | NoReply, expected: Outcome
+) -> None:
+    assert outcome(await a_keeper(TokenService(reply)).get()) is expected
+
+
+async def test_expire_may_be_digits() -> None:
+    assert await a_keeper(TokenService(granted("t1", expire="7200"))).get() == "t1"
+
+
+async def test_a_wait_that_the_token_service_asks_for_is_passed_on() -> None:
+    got = await a_keeper(TokenService(Reply(429, b"", retry_after="7"))).get()
+
+    assert isinstance(got, Answer)
+    assert got.retry_after is not None
+    assert got.retry_after.total_seconds() == 7
+
+
+async def test_what_the_token_service_echoes_is_masked() -> None:
+    class Echo(TokenService):
+        async def __call__(self, path: str, body: bytes) -> Reply | NoReply:
+            self.calls.append((path, json.loads(body)))
+            return Reply(
+                400, b'{"status": 1003, "msg": ' + json.dumps(body.decode() + SECRET).encode() + b"}"
+            )
+
+    service = Echo()
+
+    got = await a_keeper(service).get()
+
+    assert isinstance(got, Answer)
+    assert "status 1003" in got.detail
+    assert "check secret_key" in got.detail
+    for secret in (ACCESS, SECRET, service.calls[0][1]["encryption"]):
+        assert secret not in got.detail
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        says({"status": 0, "data": {"token": "live-token"}}),
+        Reply(200, b'{"status": 0, "data": {"accessToken": "live-token', flaw="cut off"),
+        Reply(200, b"accessToken=live-token"),
+    ],
+)
+async def test_a_success_in_a_shape_we_do_not_know_is_not_quoted(reply: Reply) -> None:
+    got = await a_keeper(TokenService(reply)).get()
+
+    assert isinstance(got, Answer)
+    assert "live-token" not in got.detail
+
+
+async def test_a_token_service_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens_module, "BOUND", 0.02)
+    service = TokenService(granted("t1"), granted("t2"))
+    service.gate.clear()
+    keeper = a_keeper(service)
+
+    got = await keeper.get()
+
+    assert isinstance(got, Answer)
+    assert got.outcome is Outcome.NOT_SENT
+    assert got.detail == "no token: the token service gave no answer within 0.02 s"
+    assert BOUND == 10
+
+
+async def test_closing_ends_a_fetch_under_way() -> None:
+    service = TokenService(granted("t1"))
+    service.gate.clear()
+    keeper = a_keeper(service)
+    waiter = asyncio.create_task(keeper.get())
+    await settle()
+    waiter.cancel()
+
+    await keeper.aclose()
+
+    assert len(asyncio.all_tasks()) <= 2
+
+
+async def test_no_repr_tells_a_secret() -> None:
+    keeper = a_keeper(TokenService(granted("t1-secret-token")))
+    await keeper.get()
+
+    shown = repr(keeper) + repr(keeper._held)
+
+    assert not any(secret in shown for secret in (ACCESS, SECRET, "t1-secret-token"))

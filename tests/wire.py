@@ -1,0 +1,184 @@
+"""A server on loopback that hears requests and answers as scripted, down to the bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    Act = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+TOKENS = "/apim-token-service/v2.0/token/"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A request as it came off the wire."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+    connection: int
+
+
+def response(status: int, body: bytes, **headers: str) -> bytes:
+    fields = {"Content-Length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}
+    lines = [f"HTTP/1.1 {status} Said", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def says(status: int, body: Any, **headers: str) -> Act:
+    """Answer with JSON, or with bytes as they are."""
+    return writes(response(status, body if isinstance(body, bytes) else json.dumps(body).encode(), **headers))
+
+
+def writes(data: bytes, *, then_close: bool = False) -> Act:
+    async def act(writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+        if then_close:
+            writer.close()
+
+    return act
+
+
+def after(seconds: float, act: Act) -> Act:
+    async def delayed(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(seconds)
+        await act(writer)
+
+    return delayed
+
+
+def drips(data: bytes, every: float = 0.02) -> Act:
+    async def act(writer: asyncio.StreamWriter) -> None:
+        for byte in data:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(every)
+
+    return act
+
+
+async def falls_silent(writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def hangs_up(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def resets(writer: asyncio.StreamWriter) -> None:
+    connection: socket.socket = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def accepts(instance: str = "3377-20191122012300") -> Act:
+    return says(200, {"code": 0, "msg": "OK", "data": {"flowInstanceId": instance}})
+
+
+def grants(token: str, expire: int = 7200) -> Act:
+    data = {"accessToken": token, "expire": expire}
+    return says(200, {"status": 0, "msg": "SUCCESS", "business": "apim-token-service", "data": data})
+
+
+def script(*acts: Act) -> Iterator[Act]:
+    """One act a request, the last one for ever."""
+    return chain(acts, repeat(acts[-1]))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what the other side of a socket will do, 2 s at most."""
+    async with asyncio.timeout(2):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+class Wire:
+    """`async with Wire(...) as wire:`, then look at what it heard."""
+
+    def __init__(
+        self,
+        *triggers: Act,
+        tokens: tuple[Act, ...] = (grants("token-number-one"),),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.heard: list[Heard] = []
+        self.connections = 0
+        """Those that were made, after the TLS handshake where there is one."""
+        self._triggers = script(*(triggers or (accepts(),)))
+        self._tokens = script(*tokens)
+        self._tls = tls
+        self._open: dict[asyncio.Task[None], asyncio.StreamReader] = {}
+
+    @property
+    def triggers(self) -> list[Heard]:
+        return [heard for heard in self.heard if not heard.target.startswith(TOKENS)]
+
+    @property
+    def token_calls(self) -> list[str]:
+        return [h.target.removeprefix(TOKENS) for h in self.heard if h.target.startswith(TOKENS)]
+
+    @property
+    def open_connections(self) -> int:
+        """Those that the other side has not closed."""
+        return sum(not (reader.at_eof() or reader.exception()) for reader in self._open.values())
+
+    async def until_all_are_closed(self) -> None:
+        await until(lambda: self.open_connections == 0)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        tasks = tuple(self._open)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = reader
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await self._converse(reader, writer, self.connections)
+        finally:
+            del self._open[task]
+            writer.transport.abort()
+
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
+    ) -> None:
+        while not writer.is_closing():
+            heard = await _hear(reader, connection)
+            self.heard.append(heard)
+            acts = self._tokens if heard.target.startswith(TOKENS) else self._triggers
+            await next(acts)(writer)
+
+
+async def _hear(reader: asyncio.StreamReader, connection: int) -> Heard:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    method, target, _ = head[0].split(" ")
+    fields = (line.split(": ", 1) for line in head[1:] if line)
+    headers = {name.lower(): value for name, value in fields}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Heard(method, target, headers, body, connection)
