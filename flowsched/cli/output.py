@@ -34,7 +34,9 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     """Print rows under headers; None is an empty cell."""
     cells = [["" if cell is None else str(_plain(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _print_rich(headers, cells)
+        from flowsched.cli import terminal  # noqa: PLC0415 - rich is for terminals only
+
+        terminal.print_table(headers, cells)
     else:
         _print_plain(headers, cells)
 
@@ -47,20 +49,6 @@ def local(instant: datetime, zone: str) -> str:
 
 def _plain(value: object) -> object:
     return stamp(value) if isinstance(value, datetime) else value
-
-
-def _print_rich(headers: Sequence[str], rows: list[list[str]]) -> None:
-    from rich import box  # noqa: PLC0415 - only where there is a terminal
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
-        table.add_column(header, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
 
 
 def _print_plain(headers: Sequence[str], rows: list[list[str]]) -> None:
