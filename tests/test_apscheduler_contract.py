@@ -1,0 +1,146 @@
+"""What the engine relies on in APScheduler; a release that changes one of these fails here, by name."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from flowsched import cron
+from flowsched.engine import LOOK_AGAIN, Alarm, _Executor, _Scheduler
+from flowsched.model import Timing
+from tests.fakes import HandClock, a_moment, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+START = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
+
+
+class Bench:
+    """Our scheduler and executor, with a ring that only notes when it rang."""
+
+    def __init__(self) -> None:
+        self.clock = HandClock(START)
+        self.rang: list[tuple[str, datetime]] = []
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.executor = _Executor(self._ring)
+        self.scheduler = _Scheduler(self.clock, self.executor)
+
+    async def _ring(self, alarm: Alarm) -> None:
+        self.rang.append((alarm.timing.cron, self.clock.now()))
+        await self.hold.wait()
+
+    def add(self, expression: str) -> None:
+        timing = Timing(expression, "UTC")
+        self.scheduler.add_alarm(Alarm(timing, cron.parse(expression), ZoneInfo("UTC")))
+
+    async def pass_minutes(self, count: int) -> None:
+        for _ in range(count):
+            self.clock.advance(60)
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    bench.scheduler.start()
+    yield bench
+    if bench.scheduler.running:
+        bench.scheduler.shutdown(wait=False)
+    await bench.executor.stop()
+    await asyncio.sleep(0)
+
+
+async def test_it_reads_the_time_from_our_clock_alone(bench: Bench) -> None:
+    bench.add("* * * * *")
+    await a_moment()
+    rang_in_real_time = list(bench.rang)
+
+    await bench.pass_minutes(2)
+
+    await eventually(lambda: len(bench.rang) == 2)
+    assert rang_in_real_time == []
+
+
+async def test_a_fire_time_keeps_our_zone_so_that_it_is_never_converted(bench: Bench) -> None:
+    bench.add("0 13 * * *")
+
+    (job,) = bench.scheduler.get_jobs()
+
+    assert job.next_run_time.tzinfo is bench.scheduler.timezone
+    assert job.next_run_time == datetime(2026, 3, 10, 13, tzinfo=UTC)
+
+
+async def test_an_alarm_that_is_a_day_late_still_rings_once(bench: Bench) -> None:
+    bench.add("* * * * *")
+
+    bench.clock.step(START + timedelta(days=1))
+    bench.clock.advance(LOOK_AGAIN)
+
+    await eventually(lambda: len(bench.rang) == 1)
+    await a_moment()
+    assert len(bench.rang) == 1
+
+
+async def test_an_alarm_rings_again_while_the_last_ring_is_still_dealt_with(bench: Bench) -> None:
+    bench.hold.clear()
+    bench.add("* * * * *")
+
+    await bench.pass_minutes(3)
+
+    await eventually(lambda: len(bench.rang) == 3)
+
+
+async def test_every_ring_gives_its_place_back(bench: Bench) -> None:
+    bench.add("* * * * *")
+    await bench.pass_minutes(3)
+    await eventually(lambda: len(bench.rang) == 3)
+
+    await eventually(lambda: not bench.executor._instances)
+
+
+async def test_it_never_waits_longer_than_we_allow(bench: Bench) -> None:
+    bench.add("0 0 1 1 *")
+    await a_moment()
+
+    assert bench.clock.sleeping
+    assert max(bench.clock.sleeping) <= LOOK_AGAIN
+
+
+async def test_it_goes_on_looking_when_there_is_nothing_to_do(bench: Bench) -> None:
+    await a_moment()
+    bench.clock.advance(LOOK_AGAIN)
+    await a_moment()
+
+    assert bench.clock.sleeping == [LOOK_AGAIN]
+
+
+async def test_while_paused_it_rings_nothing_and_afterwards_it_does(bench: Bench) -> None:
+    bench.scheduler.pause()
+    bench.add("* * * * *")
+    await bench.pass_minutes(2)
+    rang_while_paused = list(bench.rang)
+
+    bench.scheduler.resume()
+
+    await eventually(lambda: len(bench.rang) == 1)
+    assert rang_while_paused == []
+
+
+async def test_a_shutdown_ends_the_timer_and_cancels_no_ring(bench: Bench) -> None:
+    bench.hold.clear()
+    bench.add("* * * * *")
+    await bench.pass_minutes(1)
+    await eventually(lambda: len(bench.rang) == 1)
+
+    bench.scheduler.shutdown(wait=False)
+    await a_moment()
+
+    assert not bench.clock.sleeping
+    assert not bench.scheduler.running
+    assert len(bench.executor._tasks) == 1

@@ -1,0 +1,236 @@
+"""The daemon as a process of its own, against the simulator over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowsched.clock import SystemClock
+from flowsched.config import load_catalog, load_settings
+from flowsched.ledger import Ledger
+from flowsched.model import RunState
+from flowsched.simulator import Application, Fault, Order, Simulator
+from tests.fakes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from flowsched.model import Run
+
+pytestmark = pytest.mark.e2e
+
+APPLICATION = Application("planted-access-key", "planted-secret-key")
+
+SCHEDULES = """\
+defaults: {timezone: UTC}
+schedules:
+  minutely: {cron: "* * * * *", flow: 3377, catch_up: latest, catch_up_window: 1h}
+"""
+
+
+class Daemon:
+    """One process of `flowsched run`, and what it says."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.events: list[dict[str, Any]] = []
+        self.text = ""
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stderr
+        async for line in self.process.stderr:
+            self.text += line.decode()
+            if line.startswith(b"{"):
+                self.events.append(json.loads(line))
+
+    async def says(self, event: str) -> None:
+        await eventually(lambda: any(each["event"] == event for each in self.events), within=20)
+
+    async def ends(self) -> int:
+        code = await asyncio.wait_for(self.process.wait(), 20)
+        await self._reading
+        return code
+
+    def tell(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+
+class Plant:
+    """An installation with a simulated EnOS, whose schedule has a fire due as soon as a daemon starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.simulator = Simulator(SystemClock(), application=APPLICATION)
+        self.daemons: list[Daemon] = []
+
+    async def build(self) -> None:
+        url = await self.simulator.start()
+        user = self.simulator.user
+        (self.folder / "schedules").mkdir()
+        (self.folder / "schedules" / "a.yaml").write_text(SCHEDULES)
+        (self.folder / "flowsched.yaml").write_text(
+            f"schedules: schedules\nledger: sqlite:///ledger.db\ntargets:\n  default:\n    url: {url}\n"
+            f"    org_id: {user.org}\n    user_id: {user.id}\n"
+            "    access_key: {env: AK}\n    secret_key: {file: secret}\n"
+        )
+        (self.folder / "secret").write_text(APPLICATION.secret_key + "\n")
+        self.settings = load_settings(self.folder / "flowsched.yaml")
+        async with await Ledger.open(self.settings.ledger) as ledger:
+            catalog = load_catalog(self.settings.schedules, self.settings)
+            await ledger.apply(catalog, datetime.now(UTC) - timedelta(minutes=3))
+
+    async def start(self) -> Daemon:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "flowsched",
+            "run",
+            cwd=self.folder,
+            env={**os.environ, "AK": APPLICATION.access_key, "FLOWSCHED_CONFIG": "flowsched.yaml"},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        daemon = Daemon(process)
+        self.daemons.append(daemon)
+        return daemon
+
+    async def runs(self, *states: RunState) -> list[Run]:
+        async with await Ledger.open_to_read(self.settings.ledger) as ledger:
+            return [run for run in await ledger.runs() if run.state in states]
+
+    def triggers(self) -> list[int | None]:
+        return [call.trigger_time for call in self.simulator.calls if call.operation == "flows.trigger"]
+
+    async def leave(self) -> None:
+        for daemon in self.daemons:
+            if daemon.process.returncode is None:
+                daemon.process.kill()
+            await daemon.ends()
+        await self.simulator.stop()
+
+
+@pytest.fixture
+async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
+    plant = Plant(tmp_path)
+    await plant.build()
+    yield plant
+    await plant.leave()
+
+
+async def test_what_is_due_is_fired_recorded_and_logged(plant: Plant) -> None:
+    daemon = await plant.start()
+    await daemon.says("run triggered")
+    daemon.tell(signal.SIGTERM)
+
+    assert await daemon.ends() == 0
+    triggered = await plant.runs(RunState.TRIGGERED)
+    assert [run.instance for run in triggered] == [each.id for each in reversed(plant.simulator.instances)]
+    assert len(await plant.runs(RunState.MISSED)) >= 1
+    logged = [event["event"] for event in daemon.events if event.get("run") == triggered[-1].id]
+    assert logged == ["run claimed", "run sending", "run triggered"]
+
+
+async def test_no_secret_is_in_what_it_says_or_keeps(plant: Plant) -> None:
+    plant.simulator.faults.add(Order(fault=Fault.STATUS, status=429, retry_after=0, on="trigger"))
+    daemon = await plant.start()
+    await daemon.says("run triggered")
+    daemon.tell(signal.SIGTERM)
+    await daemon.ends()
+
+    kept = b"".join(path.read_bytes() for path in plant.folder.glob("ledger.db*"))
+    for secret in (APPLICATION.access_key, APPLICATION.secret_key):
+        assert secret not in daemon.text
+        assert secret.encode() not in kept
+    assert "apim-" not in daemon.text
+
+
+async def test_a_drain_lets_the_call_under_way_end(plant: Plant) -> None:
+    plant.simulator.faults.add(Order(fault=Fault.SLOW, delay=0.6, on="trigger"))
+    daemon = await plant.start()
+    await daemon.says("run sending")
+    daemon.tell(signal.SIGTERM)
+
+    assert await daemon.ends() == 0
+    assert len(await plant.runs(RunState.TRIGGERED)) == 1
+    assert daemon.events[-1] == daemon.events[-1] | {"event": "daemon stopped", "attempts_cut_off": 0}
+
+
+async def test_a_second_signal_ends_at_once_and_leaves_the_run_in_doubt_not_sent_twice(plant: Plant) -> None:
+    plant.simulator.faults.add(Order(fault=Fault.SILENCE, processed=True, on="trigger"))
+    daemon = await plant.start()
+    await eventually(lambda: bool(plant.triggers()), within=20)
+    daemon.tell(signal.SIGTERM)
+    await daemon.says("daemon stopping")
+    daemon.tell(signal.SIGTERM)
+    code = await daemon.ends()
+    (cut_off,) = await plant.runs(RunState.SENDING)
+
+    again = await plant.start()
+    await again.says("run in_doubt")
+    await again.says("daemon ready")
+
+    (doubtful,) = await plant.runs(RunState.IN_DOUBT)
+    assert (code, doubtful.id) == (0, cut_off.id)
+    assert plant.triggers().count(int(doubtful.fire_time.timestamp() * 1000)) == 1
+
+
+async def test_a_daemon_killed_during_a_call_finds_the_run_in_doubt(plant: Plant) -> None:
+    plant.simulator.faults.add(Order(fault=Fault.SILENCE, processed=True, on="trigger"))
+    daemon = await plant.start()
+    await eventually(lambda: bool(plant.triggers()), within=20)
+    daemon.tell(signal.SIGKILL)
+    await daemon.ends()
+
+    again = await plant.start()
+    await again.says("daemon ready")
+
+    (doubtful,) = await plant.runs(RunState.IN_DOUBT)
+    assert doubtful.reason == "flowsched stopped during attempt 1; what EnOS made of it is unknown"
+    assert plant.triggers().count(int(doubtful.fire_time.timestamp() * 1000)) == 1
+
+
+async def test_a_waiting_run_goes_on_at_its_time_after_a_restart(plant: Plant) -> None:
+    plant.simulator.faults.add(Order(fault=Fault.STATUS, status=429, retry_after=2, on="trigger"))
+    daemon = await plant.start()
+    await daemon.says("run waiting")
+    daemon.tell(signal.SIGTERM)
+    await daemon.ends()
+    (waiting,) = await plant.runs(RunState.WAITING)
+
+    again = await plant.start()
+    await again.says("run triggered")
+
+    calls = [call for call in plant.simulator.calls if call.operation == "flows.trigger"]
+    assert waiting.retry_at
+    assert calls[1].began_at >= waiting.retry_at
+    assert calls[0].trigger_time == calls[1].trigger_time
+
+
+async def test_a_second_daemon_on_one_ledger_is_refused_with_78(plant: Plant) -> None:
+    first = await plant.start()
+    await first.says("daemon ready")
+
+    second = await plant.start()
+
+    assert await second.ends() == 78
+    assert f"is kept by another daemon (process {first.process.pid})" in second.text
+
+
+async def test_the_demo_shows_accepted_triggers_and_ends_with_a_summary(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "flowsched", "demo", "--for", "6s", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
+
+    lines = out.decode().splitlines()
+    assert process.returncode == 0
+    assert any("triggered" in line and "instance" in line for line in lines)
+    assert lines[-1].split(": ")[0].endswith("runs")
