@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from flowsched.ledger import Ledger
 from flowsched.runner import Runner
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
     from flowsched import runner
@@ -52,11 +52,11 @@ class Daemon:
             },
         )
 
-    async def stop(self, drain: float = DRAIN) -> None:
-        """Fire no more, let the attempts under way end for up to `drain` real seconds, leave the rest."""
+    async def stop(self, halt: asyncio.Event) -> None:
+        """Fire no more; let the attempts under way end, for DRAIN seconds or until `halt`; leave the rest."""
         log.info("daemon stopping", extra={"runs_under_way": self._runner.under_way})
         await self._engine.stop()
-        cut_off = await self._runner.drain(drain)
+        cut_off = await self._runner.drain(DRAIN, halt)
         log.info("daemon stopped", extra={"attempts_cut_off": cut_off})
 
 
@@ -89,17 +89,4 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
         if ready is not None:
             ready.set()
         await stop.wait()
-        await _drained(daemon, halt)
-
-
-async def _drained(daemon: Daemon, halt: asyncio.Event) -> None:
-    draining = asyncio.create_task(daemon.stop())
-    halted = asyncio.create_task(halt.wait())
-    await asyncio.wait({draining, halted}, return_when=asyncio.FIRST_COMPLETED)
-    halted.cancel()
-    if not draining.done():
-        draining.cancel()
-        log.warning("drain cut short")
-        await daemon.stop(drain=0)
-    else:
-        await draining
+        await daemon.stop(halt)

@@ -21,7 +21,7 @@ from apscheduler.triggers.base import BaseTrigger
 
 from flowsched import cron
 from flowsched.admission import Admitted, admit
-from flowsched.enos import predicted_instance
+from flowsched.enos import milliseconds, predicted_instance
 from flowsched.errors import LedgerError
 from flowsched.model import Cursor, NewRun
 
@@ -51,7 +51,8 @@ class Alarm:
     cron: Cron
     zone: ZoneInfo
     schedules: list[Schedule] = field(default_factory=list)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ringing: bool = False
+    """Whether what is due is just being claimed."""
 
     def due(self, cursor: datetime, now: datetime) -> list[datetime]:
         """Return the fire times after `cursor` and not after `now`, ascending."""
@@ -60,6 +61,14 @@ class Alarm:
     def next(self, after: datetime) -> datetime | None:
         """Return the first fire time strictly after `after`; None when there are no more."""
         return next(self.cron.fires(self.zone, after), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What one ring of an alarm has to write: a row for each fire time, and where the cursors then stand."""
+
+    rows: list[NewRun]
+    cursors: list[Cursor]
 
 
 class Engine:
@@ -107,42 +116,42 @@ class Engine:
             await self._executor.stop()
 
     async def _ring(self, alarm: Alarm) -> None:
-        async with alarm.turn:
-            while not await self._claim(alarm):
-                await self._clock.sleep(LEDGER_PAUSE)
-
-    async def _claim(self, alarm: Alarm) -> bool:
-        """Claim all that is due; False where the ledger would not, and nothing was claimed."""
-        rows, cursors = self._due(alarm)
-        if not rows:
-            return True
+        """Claim all that is due, and what becomes due meanwhile, however often the ledger must be asked."""
+        if alarm.ringing:
+            return
+        alarm.ringing = True
         try:
-            runs = await self._ledger.claim(rows, cursors)
+            while (due := self._due(alarm)).rows:
+                await self._claim(alarm, due)
+        finally:
+            alarm.ringing = False
+
+    async def _claim(self, alarm: Alarm, due: _Due) -> None:
+        try:
+            runs = await self._ledger.claim(due.rows, due.cursors)
         except LedgerError as error:
             log.error(  # noqa: TRY400 - the text says it all
                 "ledger would not take the claims, so nothing is fired; trying again",
-                extra={"cron": alarm.timing.cron, "due": len(rows), "error": str(error)},
+                extra={"cron": alarm.timing.cron, "due": len(due.rows), "error": str(error)},
             )
-            return False
-        self._cursors.update((cursor.schedule_id, cursor.at) for cursor in cursors)
+            await self._clock.sleep(LEDGER_PAUSE)
+            return
+        self._cursors.update((cursor.schedule_id, cursor.at) for cursor in due.cursors)
         for run in runs:
             self._start(run)
-        return True
 
-    def _due(self, alarm: Alarm) -> tuple[list[NewRun], list[Cursor]]:
+    def _due(self, alarm: Alarm) -> _Due:
         now = self._clock.now()
-        due: dict[datetime, list[datetime]] = {}
-        rows: list[NewRun] = []
-        cursors: list[Cursor] = []
+        since: dict[datetime, list[datetime]] = {}
+        due = _Due([], [])
         for schedule in alarm.schedules:
             cursor = self._cursors[schedule.id]
-            if cursor not in due:
-                due[cursor] = alarm.due(cursor, now)
-            if due[cursor]:
-                decisions = admit(schedule, due[cursor], now)
-                rows += (self._row(schedule, decision, now) for decision in decisions)
-                cursors.append(Cursor(schedule.id, schedule.timing, due[cursor][-1]))
-        return rows, cursors
+            if cursor not in since:
+                since[cursor] = alarm.due(cursor, now)
+            if fire_times := since[cursor]:
+                due.rows.extend(self._row(schedule, each, now) for each in admit(schedule, fire_times, now))
+                due.cursors.append(Cursor(schedule.id, schedule.timing, fire_times[-1]))
+        return due
 
     def _row(self, schedule: Schedule, decision: Admitted, now: datetime) -> NewRun:
         assert schedule.target is not None  # noqa: S101 - a catalog is loaded with settings here
@@ -155,9 +164,7 @@ class Engine:
             target=schedule.target,
             flow=schedule.flow,
             task=schedule.task,
-            predicted_instance=predicted_instance(
-                schedule.flow, round(decision.fire_time.timestamp() * 1000)
-            ),
+            predicted_instance=predicted_instance(schedule.flow, milliseconds(decision.fire_time)),
             retry=schedule.retry,
             deadline=now + schedule.retry.deadline,
             revision=self._revision,

@@ -7,6 +7,7 @@
         CronError           ... where a timing belongs
       LedgerError           the durable record cannot be used just now
         LedgerUnusable      ... and will not get better by waiting: newer, foreign, corrupt
+        LedgerRefusal       it is well, and its rules forbid what was asked
       SecretError           a secret that cannot be read
 
 HTTP failures are not exceptions here: they are values (`model.Answer`).
@@ -77,6 +78,10 @@ class LedgerError(FlowschedError):
 
 class LedgerUnusable(LedgerError):  # noqa: N818 - it is a state of the ledger, and reads as one
     """The ledger cannot be used at all: made by a newer flowsched, corrupt, or not a ledger."""
+
+
+class LedgerRefusal(LedgerError):  # noqa: N818 - what the ledger answers
+    """The ledger's rules forbid what was asked, such as to leave a final state; asking again is no use."""
 
 
 class SecretError(FlowschedError):

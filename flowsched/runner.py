@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flowsched import retry
-from flowsched.enos import trigger_request
-from flowsched.errors import LedgerError
+from flowsched.enos import milliseconds, trigger_request
+from flowsched.errors import LedgerError, LedgerRefusal
 from flowsched.model import NextStep, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
-    from datetime import datetime
 
     from flowsched.clock import Clock
     from flowsched.enos import TriggerRequest
@@ -61,6 +60,7 @@ class Runner:
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
+        self._draining = False
 
     @property
     def under_way(self) -> int:
@@ -87,17 +87,20 @@ class Runner:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    async def drain(self, timeout: float) -> int:
-        """Stop: let the attempts under way end, up to `timeout` real seconds, and leave the rest.
+    async def drain(self, timeout: float, halt: asyncio.Event | None = None) -> int:
+        """Stop: let the attempts under way end, for `timeout` real seconds or until `halt`; leave the rest.
 
         What is left stands in the ledger as claimed, waiting, or (cut off) sending, and is taken up at
         the next start. Returns how many attempts were cut off.
         """
+        self._draining = True
         for task in self._tasks - self._sending:
             task.cancel()
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=timeout)
+        halted = asyncio.create_task((halt or asyncio.Event()).wait())
+        ends: set[asyncio.Future[Any]] = {halted, asyncio.gather(*self._sending, return_exceptions=True)}
+        await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         cut_off = len(self._sending)
+        halted.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -118,8 +121,12 @@ class Runner:
         if gateway is None:
             await self._settle(run, NextStep(RunState.FAILED, f"target {run.target} is not configured"))
             return
-        request = trigger_request(gateway.target, run.flow, run.task, _milliseconds(run.fire_time))
-        while run.state in (RunState.CLAIMED, RunState.WAITING):
+        try:
+            request = trigger_request(gateway.target, run.flow, run.task, milliseconds(run.fire_time))
+        except ValueError as error:
+            await self._settle(run, NextStep(RunState.FAILED, str(error)))
+            return
+        while run.state in (RunState.CLAIMED, RunState.WAITING) and not self._draining:
             if run.retry_at is not None:
                 await self._clock.sleep((run.retry_at - self._clock.now()).total_seconds())
             async with gateway.turn() as turn:
@@ -162,10 +169,15 @@ class Runner:
         return settled
 
     async def _write(self, what: str, write: Callable[[], Awaitable[Run]]) -> Run:
-        """Write to the ledger, however long it takes: nothing goes on before it is recorded."""
+        """Write to the ledger, however long it takes: nothing goes on before it is recorded.
+
+        Raises LedgerRefusal: then the run is not where it was left, and must not be carried on.
+        """
         while True:
             try:
                 return await write()
+            except LedgerRefusal:
+                raise
             except LedgerError as error:
                 log.error("ledger would not record %s; trying again", what, extra={"error": str(error)})  # noqa: TRY400
                 await self._clock.sleep(LEDGER_PAUSE)
@@ -192,7 +204,3 @@ def announce(run: Run, **more: object) -> None:
             **more,
         },
     )
-
-
-def _milliseconds(instant: datetime) -> int:
-    return round(instant.timestamp() * 1000)

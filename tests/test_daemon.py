@@ -30,9 +30,9 @@ pytestmark = pytest.mark.e2e
 APPLICATION = Application("planted-access-key", "planted-secret-key")
 
 SCHEDULES = """\
-defaults: {timezone: UTC}
+defaults: {timezone: UTC, catch_up: latest}
 schedules:
-  minutely: {cron: "* * * * *", flow: 3377, catch_up: latest, catch_up_window: 1h}
+  twice-an-hour: {cron: "%d,%d * * * *", flow: 3377}
 """
 
 
@@ -65,7 +65,7 @@ class Daemon:
 
 
 class Plant:
-    """An installation with a simulated EnOS, whose schedule has a fire due as soon as a daemon starts."""
+    """An installation with a simulated EnOS and two missed fires, of which the next start catches up one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,9 @@ class Plant:
         url = await self.simulator.start()
         user = self.simulator.user
         (self.folder / "schedules").mkdir()
-        (self.folder / "schedules" / "a.yaml").write_text(SCHEDULES)
+        now = datetime.now(UTC)
+        missed = tuple((now - timedelta(minutes=ago)).minute for ago in (4, 2))
+        (self.folder / "schedules" / "a.yaml").write_text(SCHEDULES % missed)
         (self.folder / "flowsched.yaml").write_text(
             f"schedules: schedules\nledger: sqlite:///ledger.db\ntargets:\n  default:\n    url: {url}\n"
             f"    org_id: {user.org}\n    user_id: {user.id}\n"
@@ -86,7 +88,7 @@ class Plant:
         self.settings = load_settings(self.folder / "flowsched.yaml")
         async with await Ledger.open(self.settings.ledger) as ledger:
             catalog = load_catalog(self.settings.schedules, self.settings)
-            await ledger.apply(catalog, datetime.now(UTC) - timedelta(minutes=3))
+            await ledger.apply(catalog, now - timedelta(minutes=6))
 
     async def start(self) -> Daemon:
         process = await asyncio.create_subprocess_exec(
@@ -131,10 +133,11 @@ async def test_what_is_due_is_fired_recorded_and_logged(plant: Plant) -> None:
     daemon.tell(signal.SIGTERM)
 
     assert await daemon.ends() == 0
-    triggered = await plant.runs(RunState.TRIGGERED)
-    assert [run.instance for run in triggered] == [each.id for each in reversed(plant.simulator.instances)]
-    assert len(await plant.runs(RunState.MISSED)) >= 1
-    logged = [event["event"] for event in daemon.events if event.get("run") == triggered[-1].id]
+    (triggered,) = await plant.runs(RunState.TRIGGERED)
+    (missed,) = await plant.runs(RunState.MISSED)
+    assert [each.id for each in plant.simulator.instances] == [triggered.instance]
+    assert triggered.fire_time == missed.fire_time + timedelta(minutes=2)
+    logged = [event["event"] for event in daemon.events if event.get("run") == triggered.id]
     assert logged == ["run claimed", "run sending", "run triggered"]
 
 

@@ -190,6 +190,24 @@ async def test_a_ledger_that_refuses_is_asked_again_and_nothing_is_lost(tmp_path
     await ledger.aclose()
 
 
+async def test_while_the_ledger_refuses_rings_do_not_pile_up(tmp_path: Path) -> None:
+    ledger = await Stubborn.open(f"sqlite:///{tmp_path}/ledger.db")
+    ledger.refusals = 10**6
+    desk = Desk(ledger, HandClock(START))
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+
+    await desk.minutes(20)
+    waiting = len(desk.engine._executor._tasks)
+    ledger.refusals = 0
+    desk.clock.advance(LEDGER_PAUSE)
+
+    await eventually(lambda: len(desk.runs) == 20)
+    assert waiting == 1
+    assert desk.fired() == ["minutely 12:20"]
+    await desk.engine.stop()
+    await ledger.aclose()
+
+
 async def test_a_stopped_engine_rings_no_more(desk: Desk) -> None:
     await desk.apply(a_schedule("minutely", "* * * * *"))
     await desk.engine.stop()

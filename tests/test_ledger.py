@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from flowsched.errors import LedgerError
+from flowsched.errors import LedgerError, LedgerRefusal
 from flowsched.ledger import Ledger
 from flowsched.ledger.transitions import ARROWS, INITIAL_STATES, sources
 from flowsched.model import (
@@ -661,7 +661,7 @@ async def test_one_call_that_fails_spoils_no_other_in_its_group(ledger: Ledger) 
         return_exceptions=True,
     )
 
-    assert [type(result) for result in results] == [list, LedgerError, ValueError, Run, list]
+    assert [type(result) for result in results] == [list, LedgerRefusal, ValueError, Run, list]
     assert {one.schedule_id for one in await ledger.runs()} == {"nightly", "before", "after"}
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from flowsched.errors import LedgerError
 from flowsched.ledger import Ledger
-from flowsched.model import Outcome, RunState
+from flowsched.model import NextStep, Outcome, RunState
 from flowsched.runner import LEDGER_PAUSE, Runner
-from tests.builders import RETRY, a_new_run, an_answer
+from tests.builders import RETRY, a_new_run, a_target, an_answer
 from tests.fakes import HandClock, ScriptedGateway, a_moment, accepted, eventually
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from flowsched.model import Answer, Attempt, NewRun, NextStep, Run
+    from flowsched.model import Answer, Attempt, NewRun, Run
 
 FIRE = datetime(2026, 1, 1, 2, 30, tzinfo=UTC)
 
@@ -220,12 +220,48 @@ async def test_a_drain_lets_the_attempt_under_way_end_and_leaves_the_rest(desk: 
     await eventually(lambda: bool(desk.gateway.requests))
     desk.answers(an_answer(Outcome.REFUSED_FOR_NOW))
 
-    draining = asyncio.create_task(desk.runner.drain(5))
+    draining = asyncio.create_task(desk.runner.drain(60))
     await asyncio.sleep(0.01)
     desk.gateway.hold.set()
 
-    assert await draining == 0
+    assert await asyncio.wait_for(draining, 5) == 0
     assert (await desk.run()).state is RunState.WAITING
+
+
+async def test_a_drain_is_cut_short_by_whoever_cannot_wait(desk: Desk) -> None:
+    desk.gateway.hold = asyncio.Event()
+    halt = asyncio.Event()
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: bool(desk.gateway.requests))
+
+    draining = asyncio.create_task(desk.runner.drain(60, halt))
+    await asyncio.sleep(0.01)
+    halt.set()
+
+    assert await asyncio.wait_for(draining, 5) == 1
+
+
+async def test_a_run_that_somebody_else_moved_on_is_left_alone_and_said_so(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = await desk.claim()
+    await desk.ledger.settle(run.id, FIRE, NextStep(RunState.FAILED, "by hand"))
+
+    desk.runner.start(run)
+    await eventually(lambda: not desk.runner.under_way)
+
+    assert not desk.gateway.requests
+    assert (await desk.run()).reason == "by hand"
+    assert "run abandoned" in caplog.text
+
+
+async def test_a_target_that_cannot_do_it_any_more_fails_the_run(desk: Desk) -> None:
+    desk.gateway.target = a_target(api_version="v2.0")
+
+    desk.runner.start(await desk.claim(task=108580))
+
+    run = await desk.reaches(RunState.FAILED)
+    assert run.reason == "target default: v2.0 cannot trigger a flow from a task; allowed: v2.1"
 
 
 async def test_a_drain_that_runs_out_cuts_the_attempt_off_and_it_is_in_doubt_next_time(desk: Desk) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowsched.enos.requests import TriggerRequest, predicted_instance, trigger_request
+from flowsched.enos.requests import TriggerRequest, milliseconds, predicted_instance, trigger_request
 
 if TYPE_CHECKING:
     from flowsched.enos.gateway import Gateway, Turn
 
-__all__ = ["Gateway", "TriggerRequest", "Turn", "predicted_instance", "trigger_request"]
+__all__ = ["Gateway", "TriggerRequest", "Turn", "milliseconds", "predicted_instance", "trigger_request"]
 
 
 def __getattr__(name: str) -> Any:

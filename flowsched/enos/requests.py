@@ -34,6 +34,11 @@ class TriggerRequest:
         return f"{self.path}?{urlencode(self.query, quote_via=quote, safe='')}"
 
 
+def milliseconds(instant: datetime) -> int:
+    """Return an aware instant as EnOS counts time, floored: milliseconds since the epoch."""
+    return (instant - _EPOCH) // timedelta(milliseconds=1)
+
+
 def trigger_request(target: Target, flow: int, task: int | None, trigger_time_ms: int) -> TriggerRequest:
     """Return the call that triggers `flow`, or `task` of it and what is downstream.
 

@@ -121,7 +121,7 @@ class Ledger(LedgerReader):
 
         A run whose (schedule, fire time, origin) is taken is left out; so is an automatic one (schedule or
         catch-up) whose (schedule, fire time) has an automatic run already. A cursor never moves back, and not
-        at all where its timing is no longer in force. Raises LedgerError for a row that is not claimed,
+        at all where its timing is no longer in force. Raises LedgerRefusal for a row that is not claimed,
         missed or skipped, and ValueError for a naive datetime.
         """
 
@@ -134,7 +134,7 @@ class Ledger(LedgerReader):
     async def begin_attempt(self, run_id: int, number: int, at: datetime) -> Run:
         """Record that an attempt is about to be sent; return the run, which is then sending.
 
-        Raises LedgerError unless `number` follows the attempts begun, and the run is claimed, waiting or
+        Raises LedgerRefusal unless `number` follows the attempts begun, and the run is claimed, waiting or
         in doubt.
         """
         return await self._writer.do(lambda books: books.runs.begin_attempt(run_id, number, at))
@@ -144,7 +144,7 @@ class Ledger(LedgerReader):
     ) -> Run:
         """Record what came of the attempt under way, and move its run on; return the run.
 
-        Raises LedgerError unless the run is sending with that attempt and may enter that state.
+        Raises LedgerRefusal unless the run is sending with that attempt and may enter that state.
         """
         return await self._writer.do(
             lambda books: books.runs.end_attempt(run_id, number, at, answer, next_step)
@@ -154,7 +154,7 @@ class Ledger(LedgerReader):
         """Move a run on without an attempt, along the arrows of `transitions`; return the run.
 
         One that was in doubt and becomes triggered gets the predicted instance as its instance. An attempt
-        left open stays without an end. Raises LedgerError where no arrow leads there, and for sending,
+        left open stays without an end. Raises LedgerRefusal where no arrow leads there, and for sending,
         which only `begin_attempt` enters.
         """
         return await self._writer.do(lambda books: books.runs.settle(run_id, at, next_step))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, insert, select, update
 
-from flowsched.errors import LedgerError
+from flowsched.errors import LedgerRefusal
 from flowsched.ledger import tables
 from flowsched.ledger.records import attempt_of, claimed_run, row_of, run_of
 from flowsched.ledger.sqlite import insert_or_nothing
@@ -167,18 +167,20 @@ class Runs:
         found = {row.state: row.runs for row in self._connection.execute(_COUNTS, {"since": since})}
         return {state: found.get(state, 0) for state in RunState}
 
-    def _refusal(self, run_id: int, wish: str) -> LedgerError:
+    def _refusal(self, run_id: int, wish: str) -> LedgerRefusal:
         row = self._connection.execute(_WHERE_IT_STANDS, {"run_id": run_id}).one_or_none()
         if row is None:
-            return LedgerError(f"run {run_id} is not in the ledger: {wish}")
+            return LedgerRefusal(f"run {run_id} is not in the ledger: {wish}")
         final = ", which is final" if RunState(row.state).final else ""
-        return LedgerError(f"run {run_id} is {row.state}{final}, with {row.attempts} attempts begun: {wish}")
+        return LedgerRefusal(
+            f"run {run_id} is {row.state}{final}, with {row.attempts} attempts begun: {wish}"
+        )
 
 
 def _require_initial(row: NewRun) -> None:
     if row.state not in INITIAL_STATES:
         allowed = ", ".join(sorted(INITIAL_STATES))
-        raise LedgerError(
+        raise LedgerRefusal(
             f"a run of {row.schedule_id} cannot enter the ledger as {row.state}; allowed: {allowed}"
         )
 
