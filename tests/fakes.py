@@ -99,7 +99,7 @@ def accepted(instance: str = "3377-20260101023000") -> Answer:
     return Answer(outcome=Outcome.ACCEPTED, detail="created", http_status=200, code=0, instance=instance)
 
 
-async def eventually(condition: Callable[[], bool], within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 5.0) -> None:
     """Let the loop run until the condition holds; fails when it does not within so many real seconds."""
     async with asyncio.timeout(within):
         while not condition():

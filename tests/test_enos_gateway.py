@@ -16,7 +16,7 @@ from flowsched.enos.signing import call_signature
 from flowsched.errors import ConfigError
 from flowsched.model import Limits, Outcome
 from tests.builders import a_target
-from tests.fakes import HandClock
+from tests.fakes import HandClock, eventually
 from tests.wire import (
     Wire,
     accepts,
@@ -28,7 +28,6 @@ from tests.wire import (
     resets,
     response,
     says,
-    until,
     writes,
 )
 
@@ -265,7 +264,7 @@ async def test_a_name_that_does_not_resolve_is_not_sent() -> None:
 async def test_a_cancelled_attempt_passes_the_cancellation_on_and_leaves_nothing() -> None:
     async with Wire(falls_silent) as wire, a_gateway(wire.url, concurrency=1) as gateway:
         task = asyncio.create_task(attempt(gateway))
-        await until(lambda: wire.triggers)
+        await eventually(lambda: wire.triggers)
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
@@ -308,7 +307,7 @@ async def test_the_rate_waits_on_the_clock_before_the_turn_is_granted() -> None:
         gateway = Gateway(a_target(url=wire.url, limits=limits), ACCESS, SECRET, clock)
         await attempt(gateway)
         second = asyncio.create_task(attempt(gateway))
-        await until(lambda: clock.sleeping)
+        await eventually(lambda: clock.sleeping)
         assert len(wire.triggers) == 1
 
         clock.advance(60)

@@ -10,13 +10,15 @@ import pytest
 
 from flowsched.enos.replies import NoReply, Reply
 from flowsched.enos.slots import LONGEST_BODY, Call, Progress, Slot, reason
-from tests.wire import Wire, drips, falls_silent, hangs_up, resets, response, says, until, writes
+from tests.fakes import eventually
+from tests.wire import Wire, drips, falls_silent, hangs_up, resets, response, says, writes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from typing import Any
 
-    from tests.wire import Act
+    from tests.fakes import eventually
+from tests.wire import Act
 
 
 def a_call(url: str) -> Call:
@@ -194,12 +196,12 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used() -> No
 async def test_a_slot_works_again_after_a_call_was_cancelled(act: Act) -> None:
     async with Wire(act, says(200, {})) as wire, a_slot() as slot:
         call = asyncio.create_task(slot.send(a_call(wire.url), Progress()))
-        await until(lambda: wire.heard)
+        await eventually(lambda: wire.heard)
         call.cancel()
         await asyncio.wait([call])
         reply = await slot.send(a_call(wire.url), Progress())
 
-        await until(lambda: wire.open_connections == 1)
+        await eventually(lambda: wire.open_connections == 1)
 
     assert call.cancelled()
     assert reply == Reply(200, b"{}")

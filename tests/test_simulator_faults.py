@@ -14,11 +14,11 @@ import trustme
 
 from flowsched.errors import UsageError
 from flowsched.simulator import Behaviour, Fault, Faults, Order, Signature, Simulator
-from tests.fakes import HandClock
+from tests.fakes import HandClock, eventually
 from tests.test_simulator import NOW, NOW_MS, PREFIXES, Caller, simulated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable
 
 T = TypeVar("T")
 TRIGGER = {"flowId": 3377, "triggerTime": NOW_MS}
@@ -52,13 +52,6 @@ async def soon(awaitable: Awaitable[T]) -> T:
     """What is awaited, which must come at once in real time."""
     async with asyncio.timeout(5):
         return await awaitable
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until the condition holds, within the real time that `soon` allows."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 # What the reply says
@@ -308,7 +301,7 @@ async def test_a_reply_can_drip_without_end() -> None:
             for _ in range(3):
                 drop = await soon(reader.readexactly(6))
                 assert drop == b"1\r\n \r\n"
-                await until(lambda: clock.sleeping)
+                await eventually(lambda: clock.sleeping)
                 clock.advance(7)
 
     assert head.startswith(b"HTTP/1.1 200 ")
@@ -319,7 +312,7 @@ async def test_a_reply_can_be_slow_and_then_right() -> None:
     async with simulated() as (simulator, caller, clock):
         simulator.faults.add(Order(fault=Fault.SLOW, on="trigger", delay=40))
         waiting = asyncio.create_task(trigger(caller))
-        await until(lambda: clock.sleeping)
+        await eventually(lambda: clock.sleeping)
         made_by_then, left = made(simulator), clock.sleeping
         clock.advance(40)
         reply = await soon(waiting)
@@ -370,7 +363,7 @@ async def test_stopping_cuts_whatever_is_under_way() -> None:
     async with simulated() as (simulator, caller, _):
         simulator.faults.add(Order(fault=Fault.SILENCE, on="trigger"))
         async with spoken(caller) as reader:
-            await until(lambda: len(simulator.calls) == 2)
+            await eventually(lambda: len(simulator.calls) == 2)
             await soon(simulator.stop())
             received = await soon(reader.read())
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.fakes import eventually
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -99,13 +101,6 @@ def script(*acts: Act) -> Iterator[Act]:
     return chain(acts, repeat(acts[-1]))
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what the other side of a socket will do, 2 s at most."""
-    async with asyncio.timeout(2):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 class Wire:
     """`async with Wire(...) as wire:`, then look at what it heard."""
 
@@ -137,7 +132,7 @@ class Wire:
         return sum(not (reader.at_eof() or reader.exception()) for reader in self._open.values())
 
     async def until_all_are_closed(self) -> None:
-        await until(lambda: self.open_connections == 0)
+        await eventually(lambda: self.open_connections == 0)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
