@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from typing import Any
 
-    from tests.fakes import eventually
-from tests.wire import Act
+    from tests.wire import Act
 
 
 def a_call(url: str) -> Call:
