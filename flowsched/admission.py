@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flowsched.model import Schedule
 
 ON_TIME = timedelta(seconds=60)
-"""A fire admitted no later than this after its fire time is an ordinary one: less than the shortest
+"""A fire admitted no later than this after its fire time is an ordinary one: no more than the shortest
 distance between two fires, and more than a busy loop or a quick restart takes."""
 
 
@@ -30,15 +30,19 @@ class Admitted:
     reason: str | None
 
 
-def admit(schedule: Schedule, due: Sequence[datetime], now: datetime) -> list[Admitted]:
+def admit(
+    schedule: Schedule, due: Sequence[datetime], now: datetime, *, more: bool = False
+) -> list[Admitted]:
     """Decide about every fire time in `due`: those after the cursor and not after `now`, ascending.
 
-    What comes out is what went in: one decision a fire time, in the same order.
+    `more` says that others follow which are due as well, so that none of these is the latest. What comes
+    out is what went in: one decision a fire time, in the same order.
     """
-    return [_decide(schedule, fire_time, fire_time == due[-1], now) for fire_time in due]
+    latest = None if more or not due else due[-1]
+    return [_decide(schedule, fire_time, now, latest=fire_time == latest) for fire_time in due]
 
 
-def _decide(schedule: Schedule, fire_time: datetime, latest: bool, now: datetime) -> Admitted:  # noqa: FBT001
+def _decide(schedule: Schedule, fire_time: datetime, now: datetime, *, latest: bool) -> Admitted:
     late = now - fire_time
     if late <= ON_TIME:
         return Admitted(fire_time, Origin.SCHEDULE, RunState.CLAIMED, None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import socket
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -10,11 +13,12 @@ from flowsched.config import read_secret
 from flowsched.engine import Engine
 from flowsched.enos import Gateway
 from flowsched.ledger import Ledger
+from flowsched.model import RunState
 from flowsched.runner import Runner
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping
+    from datetime import datetime
 
     from flowsched import runner
     from flowsched.clock import Clock
@@ -33,7 +37,7 @@ class Daemon:
         self._ledger = ledger
         self._clock = clock
         self._runner = Runner(ledger, gateways, clock)
-        self._engine = Engine(ledger, self._runner.start, clock)
+        self._engine = Engine(ledger, self._runner.start, clock, _name(clock.now()))
 
     async def start(self, catalog: Catalog) -> None:
         """Take up what a former process left, then put the catalog in force."""
@@ -47,7 +51,8 @@ class Daemon:
                 "schedules": len(catalog.schedules),
                 "enabled": len(cursors),
                 "revision": catalog.revision,
-                "taken_up": len(unfinished),
+                "taken_up": sum(run.state is not RunState.IN_DOUBT for run in unfinished),
+                "in_doubt": sum(run.state in (RunState.IN_DOUBT, RunState.SENDING) for run in unfinished),
                 "next_fire": self._engine.next_fire(),
             },
         )
@@ -72,7 +77,8 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
 ) -> None:
     """Keep the schedules of `catalog` until `stop` is set, then drain; `halt` cuts the drain short.
 
-    Raises SecretError or LedgerError where it cannot start. `ready` is set once schedules are in force.
+    Raises SecretError, or LedgerError (LedgerUnusable where waiting will not help), where it cannot
+    start. `ready` is set once schedules are in force.
     """
     async with AsyncExitStack() as stack:
         gateways: dict[str, runner.Gateway] = {}
@@ -85,8 +91,18 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
         ledger = await Ledger.open_as_daemon(settings.ledger)
         stack.push_async_callback(ledger.aclose)
         daemon = Daemon(ledger, gateways, clock)
-        await daemon.start(catalog)
-        if ready is not None:
-            ready.set()
-        await stop.wait()
+        starting = asyncio.create_task(daemon.start(catalog))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            if ready is not None:
+                ready.set()
+            await stopping
+        stopping.cancel()
+        starting.cancel()
         await daemon.stop(halt)
+
+
+def _name(started: datetime) -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{started:%Y%m%dT%H%M%S.%fZ}"

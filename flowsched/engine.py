@@ -20,7 +20,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from flowsched import cron
-from flowsched.admission import Admitted, admit
+from flowsched.admission import ON_TIME, Admitted, admit
 from flowsched.enos import milliseconds, predicted_instance
 from flowsched.errors import LedgerError
 from flowsched.model import Cursor, NewRun
@@ -42,8 +42,14 @@ LOOK_AGAIN = 15.0
 LEDGER_PAUSE = 5.0
 """Seconds until due fires are offered again to a ledger that would not take them."""
 
+FAULT_PAUSE = 60.0
+"""Seconds until what a fault of ours has stopped is tried again."""
 
-@dataclass(slots=True, eq=False)
+MOST_ROWS = 1_000
+"""About so many rows are claimed at once, so that a long backlog neither stops the loop nor fills it."""
+
+
+@dataclass(eq=False)
 class Alarm:
     """One distinct timing, and the schedules that share it."""
 
@@ -54,9 +60,10 @@ class Alarm:
     ringing: bool = False
     """Whether what is due is just being claimed."""
 
-    def due(self, cursor: datetime, now: datetime) -> list[datetime]:
-        """Return the fire times after `cursor` and not after `now`, ascending."""
-        return list(itertools.takewhile(lambda at: at <= now, self.cron.fires(self.zone, cursor)))
+    def due(self, cursor: datetime, now: datetime, most: int) -> list[datetime]:
+        """Return the fire times after `cursor` and not after `now`, ascending, at most so many."""
+        fires = itertools.takewhile(lambda at: at <= now, self.cron.fires(self.zone, cursor))
+        return list(itertools.islice(fires, most))
 
     def next(self, after: datetime) -> datetime | None:
         """Return the first fire time strictly after `after`; None when there are no more."""
@@ -74,8 +81,9 @@ class _Due:
 class Engine:
     """Wakes at each fire time, claims what is due, and hands each claimed run to `start`."""
 
-    def __init__(self, ledger: Ledger, start: Callable[[Run], None], clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, start: Callable[[Run], None], clock: Clock, daemon: str) -> None:
         self._ledger = ledger
+        self._daemon = daemon
         self._start = start
         self._clock = clock
         self._revision = ""
@@ -91,6 +99,7 @@ class Engine:
         """
         self._revision = catalog.revision
         self._cursors = {cursor.schedule_id: cursor.at for cursor in cursors.values()}
+        self._warn_of_the_future()
         self._alarms = _alarms(catalog.schedules.values())
         if not self._scheduler.running:
             self._scheduler.start(paused=True)
@@ -102,9 +111,14 @@ class Engine:
         self._scheduler.resume()
 
     def next_fire(self) -> datetime | None:
-        """Return the fire time that the next alarm is set for; None when no schedule ever fires again."""
+        """Return the next fire time of all; None when no schedule ever fires again."""
         now = self._clock.now()
-        return min((at for alarm in self._alarms.values() if (at := alarm.next(now))), default=None)
+        afters = {
+            (timing, max(now, self._cursors[schedule.id]))
+            for timing, alarm in self._alarms.items()
+            for schedule in alarm.schedules
+        }
+        return min((at for timing, after in afters if (at := self._alarms[timing].next(after))), default=None)
 
     async def stop(self) -> None:
         """Ring no more, and hand out no further run.
@@ -115,16 +129,39 @@ class Engine:
             self._scheduler.shutdown(wait=False)
             await self._executor.stop()
 
+    def _warn_of_the_future(self) -> None:
+        now = self._clock.now()
+        ahead = {id_: at for id_, at in self._cursors.items() if at > now + ON_TIME}
+        if ahead:
+            log.error(
+                "the ledger is ahead of the clock, which was wrong then or is wrong now; "
+                "schedules fire again only when the clock has caught up",
+                extra={"schedules": len(ahead), "until": max(ahead.values())},
+            )
+
     async def _ring(self, alarm: Alarm) -> None:
         """Claim all that is due, and what becomes due meanwhile, however often the ledger must be asked."""
         if alarm.ringing:
             return
         alarm.ringing = True
         try:
-            while (due := self._due(alarm)).rows:
-                await self._claim(alarm, due)
+            while await self._claim_or_pause(alarm):
+                pass
         finally:
             alarm.ringing = False
+
+    async def _claim_or_pause(self, alarm: Alarm) -> bool:
+        """Claim what is due now; False when nothing is."""
+        try:
+            due = self._due(alarm)
+            if due.rows:
+                await self._claim(alarm, due)
+        except Exception:
+            # Nobody else would look at these fires before the alarm rings again, perhaps tomorrow.
+            log.critical("claim stopped by a fault of flowsched; trying again", exc_info=True)
+            await self._clock.sleep(FAULT_PAUSE)
+            return True
+        return bool(due.rows)
 
     async def _claim(self, alarm: Alarm, due: _Due) -> None:
         try:
@@ -145,11 +182,15 @@ class Engine:
         since: dict[datetime, list[datetime]] = {}
         due = _Due([], [])
         for schedule in alarm.schedules:
+            if len(due.rows) >= MOST_ROWS:
+                break
             cursor = self._cursors[schedule.id]
             if cursor not in since:
-                since[cursor] = alarm.due(cursor, now)
-            if fire_times := since[cursor]:
-                due.rows.extend(self._row(schedule, each, now) for each in admit(schedule, fire_times, now))
+                since[cursor] = alarm.due(cursor, now, MOST_ROWS + 1)
+            fire_times, more = since[cursor][:MOST_ROWS], len(since[cursor]) > MOST_ROWS
+            if fire_times:
+                decisions = admit(schedule, fire_times, now, more=more)
+                due.rows.extend(self._row(schedule, decision, now) for decision in decisions)
                 due.cursors.append(Cursor(schedule.id, schedule.timing, fire_times[-1]))
         return due
 
@@ -169,6 +210,7 @@ class Engine:
             deadline=now + schedule.retry.deadline,
             revision=self._revision,
             source=schedule.source,
+            daemon=self._daemon,
             claimed_at=now,
         )
 
@@ -239,6 +281,15 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]
             self._alarm_task.cancel()
             self._alarm_task = None
 
+    def _process_jobs(self) -> float | None:
+        """Ring what is due; whatever goes wrong in that, go on waking up."""
+        try:
+            wait: float | None = super()._process_jobs()
+        except Exception:
+            log.critical("wake-up stopped by a fault; waking up again soon", exc_info=True)
+            return LOOK_AGAIN
+        return wait
+
     async def _wake_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
         self._alarm_task = None
@@ -258,7 +309,16 @@ class _Trigger(BaseTrigger):  # type: ignore[misc]
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
         after = now if previous is None else max(previous, now)
-        fire_time = self.alarm.next(after.replace(tzinfo=UTC))
+        try:
+            fire_time = self.alarm.next(after.replace(tzinfo=UTC))
+        except Exception:
+            # Raised any further, it would keep every alarm behind this one from ringing.
+            log.critical(
+                "no next fire time, by a fault of flowsched",
+                exc_info=True,
+                extra={"cron": self.alarm.timing.cron},
+            )
+            fire_time = after + timedelta(seconds=LOOK_AGAIN)
         return fire_time and fire_time.replace(tzinfo=self._zone)
 
 
@@ -269,25 +329,25 @@ class _Executor(BaseExecutor):  # type: ignore[misc]
         super().__init__()
         self._ring_alarm = ring
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     def ring(self, alarm: Alarm) -> asyncio.Task[None]:
         """Ring now, whatever APScheduler thinks of it."""
         task = asyncio.get_running_loop().create_task(self._ring_alarm(alarm))
         self._tasks.add(task)
-        task.add_done_callback(self._rang)
+        task.add_done_callback(self._tasks.discard)
         return task
 
     async def stop(self) -> None:
-        """Cancel what is being dealt with, and wait for it."""
+        """Cancel what is being dealt with, wait for it, and ring no more."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _do_submit_job(self, job: Any, _: list[datetime]) -> None:
+        # A wake-up that was on its way already comes after the end of a scheduler.
+        if self._stopped:
+            return
         task = self.ring(job.trigger.alarm)
         task.add_done_callback(lambda _: self._run_job_success(job.id, []))
-
-    def _rang(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.critical("alarm abandoned by a fault of flowsched", exc_info=error)

@@ -92,7 +92,7 @@ class RetryPolicy:
     multiplier: float
     max_backoff: timedelta
     deadline: timedelta
-    """Counted from the claim; no attempt begins after it."""
+    """Counted from the claim; no attempt begins after it, but one that has begun may end later."""
     attempt_timeout: timedelta
     """For one attempt as a whole: token, connection, request and reply."""
 
@@ -167,6 +167,8 @@ class NewRun:
     revision: str
     """The catalog under which the run was made."""
     source: Source
+    daemon: str
+    """Which process claims it, unlike any other that ever did; only a name."""
     claimed_at: datetime
 
 
@@ -198,6 +200,7 @@ class Run:
     """How many attempts have begun."""
     revision: str
     source: Source
+    daemon: str
     claimed_at: datetime
     updated_at: datetime
 

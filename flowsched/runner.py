@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flowsched import retry
@@ -58,7 +59,7 @@ class Runner:
         self._ledger = ledger
         self._gateways = gateways
         self._clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -69,23 +70,30 @@ class Runner:
 
     async def take_up(self, runs: Iterable[Run]) -> None:
         """Go on with the runs that a former process left unfinished."""
+        ended = []
         for run in runs:
             step = retry.taken_up(run, self._clock.now())
             if step is not None:
-                await self._settle(run, step)
+                ended.append(self._settle(run, step))
             elif run.state is not RunState.IN_DOUBT:
                 self._carry_on(run)
+        await asyncio.gather(*ended)
 
     def start(self, run: Run) -> None:
-        """Announce a run that was just written, and carry it if there is anything to send."""
+        """Announce a run that was just written, and carry it if there is anything to send.
+
+        A run that is being carried already is left to it: a claim may be found done.
+        """
+        if run.id in self._tasks:
+            return
         announce(run)
         if not run.state.final:
             self._carry_on(run)
 
     def _carry_on(self, run: Run) -> None:
-        task = asyncio.create_task(self._carry(run), name=f"run {run.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task = asyncio.create_task(self._carry(run))
+        self._tasks[run.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(run.id, None))
 
     async def drain(self, timeout: float, halt: asyncio.Event | None = None) -> int:
         """Stop: let the attempts under way end, for `timeout` real seconds or until `halt`; leave the rest.
@@ -94,29 +102,28 @@ class Runner:
         the next start. Returns how many attempts were cut off.
         """
         self._draining = True
-        for task in self._tasks - self._sending:
+        for task in set(self._tasks.values()) - self._sending:
             task.cancel()
         halted = asyncio.create_task((halt or asyncio.Event()).wait())
         ends: set[asyncio.Future[Any]] = {halted, asyncio.gather(*self._sending, return_exceptions=True)}
         await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         cut_off = len(self._sending)
         halted.cancel()
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         return cut_off
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._sending.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.critical(
-                "run abandoned by a fault of flowsched; it is taken up at the next start",
-                exc_info=error,
-                extra={"run": task.get_name().removeprefix("run ")},
-            )
-
     async def _carry(self, run: Run) -> None:
+        try:
+            await self._carry_to_an_end(run)
+        except Exception as error:
+            log.critical("run stopped by a fault of flowsched", exc_info=True, extra={"run": run.id})
+            # Where not even that can be written, the next start finds the run as it stands.
+            with suppress(LedgerError):
+                await self._record_fault(run.id, error)
+
+    async def _carry_to_an_end(self, run: Run) -> None:
         gateway = self._gateways.get(run.target)
         if gateway is None:
             await self._settle(run, NextStep(RunState.FAILED, f"target {run.target} is not configured"))
@@ -129,44 +136,65 @@ class Runner:
         while run.state in (RunState.CLAIMED, RunState.WAITING) and not self._draining:
             if run.retry_at is not None:
                 await self._clock.sleep((run.retry_at - self._clock.now()).total_seconds())
-            async with gateway.turn() as turn:
-                run = await self._step(turn, run, request)
+            run = await self._step(gateway, run, request)
 
-    async def _step(self, turn: Turn, run: Run, request: TriggerRequest) -> Run:
-        if self._clock.now() > run.deadline:
-            return await self._settle(run, retry.expired(run))
+    async def _step(self, gateway: Gateway, run: Run, request: TriggerRequest) -> Run:
+        """Make one attempt, in a turn of its own, and record what came of it after the turn is left."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine always runs in one
-        self._sending.add(task)
         try:
-            return await self._attempt(turn, run, request)
+            async with gateway.turn() as turn:
+                self._sending.add(task)
+                run = await self._begin(run)
+                if run.state is not RunState.SENDING:
+                    return run
+                answer = await turn.trigger(request, run.retry.attempt_timeout.total_seconds())
+            return await self._conclude(run, answer)
         finally:
             self._sending.discard(task)
 
-    async def _attempt(self, turn: Turn, run: Run, request: TriggerRequest) -> Run:
-        number = run.attempts + 1
-        run = await self._write(
-            f"the start of attempt {number}",
-            lambda: self._ledger.begin_attempt(run.id, number, self._clock.now()),
-        )
-        announce(run)
-        left = (run.deadline - self._clock.now()).total_seconds()
-        answer = await turn.trigger(request, min(run.retry.attempt_timeout.total_seconds(), max(1.0, left)))
+    async def _begin(self, run: Run) -> Run:
+        """Record the start of the next attempt; or the run's end, where its deadline passes before that."""
+        number, at = run.attempts + 1, self._clock.now()
+        while self._clock.now() <= run.deadline:
+            if self._draining:
+                return run
+            try:
+                begun = await self._ledger.begin_attempt(run.id, number, at)
+            except LedgerRefusal:
+                raise
+            except LedgerError as error:
+                await self._pause(f"the start of attempt {number}", error)
+            else:
+                announce(begun)
+                return begun
+        return await self._settle(run, retry.expired(run))
+
+    async def _conclude(self, run: Run, answer: Answer) -> Run:
         now = self._clock.now()
         step = retry.next_step(answer, run, now=now, draw=self._clock.draw())
         run = await self._write(
-            f"the outcome of attempt {number}: {answer.outcome}",
-            lambda: self._ledger.end_attempt(run.id, number, now, answer, step),
+            f"the outcome of attempt {run.attempts}: {answer.outcome}",
+            lambda: self._ledger.end_attempt(run.id, run.attempts, now, answer, step),
         )
         announce(run, outcome=answer.outcome, http_status=answer.http_status, code=answer.code)
         return run
 
     async def _settle(self, run: Run, step: NextStep) -> Run:
-        settled = await self._write(
-            f"state {step.state}", lambda: self._ledger.settle(run.id, self._clock.now(), step)
-        )
+        now = self._clock.now()
+        settled = await self._write(f"state {step.state}", lambda: self._ledger.settle(run.id, now, step))
         announce(settled)
         return settled
+
+    async def _record_fault(self, run_id: int, error: Exception) -> None:
+        """Have the ledger say how a run stands that no one carries any more."""
+        for run in await self._ledger.open_runs():
+            if run.id == run_id and run.state is not RunState.IN_DOUBT:
+                sent = run.state is RunState.SENDING
+                state = RunState.IN_DOUBT if sent else RunState.FAILED
+                what = "what EnOS made of it is unknown" if sent else "it is not sent"
+                reason = f"a fault of flowsched ({type(error).__name__}: {error}); {what}"
+                await self._settle(run, NextStep(state, reason))
 
     async def _write(self, what: str, write: Callable[[], Awaitable[Run]]) -> Run:
         """Write to the ledger, however long it takes: nothing goes on before it is recorded.
@@ -179,8 +207,11 @@ class Runner:
             except LedgerRefusal:
                 raise
             except LedgerError as error:
-                log.error("ledger would not record %s; trying again", what, extra={"error": str(error)})  # noqa: TRY400
-                await self._clock.sleep(LEDGER_PAUSE)
+                await self._pause(what, error)
+
+    async def _pause(self, what: str, error: LedgerError) -> None:
+        log.error("ledger would not record %s; trying again", what, extra={"error": str(error)})
+        await self._clock.sleep(LEDGER_PAUSE)
 
 
 def announce(run: Run, **more: object) -> None:

@@ -65,6 +65,7 @@ _NEW_RUN = NewRun(
     deadline=T0 + RETRY.deadline,
     revision="r1",
     source=Source("schedules/a.yaml", 3),
+    daemon="host:1:start",
     claimed_at=T0,
 )
 
@@ -86,6 +87,7 @@ _RUN = Run(
     attempts=1,
     revision="r1",
     source=Source("schedules/a.yaml", 3),
+    daemon="host:1:start",
     claimed_at=T0,
     updated_at=T0,
 )

@@ -78,18 +78,26 @@ class ScriptedGateway:
         self.asked_at: list[datetime] = []
         self.timeouts: list[float] = []
         self.hold: asyncio.Event | None = None
+        self.fault: Exception | None = None
+        self.turns_held = 0
         self._answers = list(answers) or [accepted()]
         self._clock = clock
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[ScriptedGateway]:
-        yield self
+        self.turns_held += 1
+        try:
+            yield self
+        finally:
+            self.turns_held -= 1
 
     async def trigger(self, request: TriggerRequest, timeout: float) -> Answer:
         self.requests.append(request)
         self.timeouts.append(timeout)
         if self._clock:
             self.asked_at.append(self._clock.now())
+        if self.fault:
+            raise self.fault
         if self.hold:
             await self.hold.wait()
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
@@ -99,7 +107,7 @@ def accepted(instance: str = "3377-20260101023000") -> Answer:
     return Answer(outcome=Outcome.ACCEPTED, detail="created", http_status=200, code=0, instance=instance)
 
 
-async def eventually(condition: Callable[[], object], within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 10.0) -> None:
     """Let the loop run until the condition holds; fails when it does not within so many real seconds."""
     async with asyncio.timeout(within):
         while not condition():

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowsched.cli import COMMANDS, _main
+from flowsched.cli import COMMANDS, main
+from flowsched.ledger import Ledger
+from flowsched.model import NextStep, Outcome, RunState
+from tests.builders import T0, a_new_run, an_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +68,7 @@ class Shell:
         path.write_text(text, encoding="utf-8")
 
     def __call__(self, *arguments: str) -> Done:
-        code = _main(list(arguments))
+        code = main(list(arguments))
         out, err = self._captured.readouterr()
         return Done(code, out, err)
 
@@ -217,16 +222,113 @@ def test_next_takes_ids_and_an_end(installed: Shell) -> None:
 def test_runs_needs_an_installation(shell: Shell) -> None:
     done = shell("runs")
 
-    assert done.code == 2
-    assert "no flowsched.yaml found" in done.err
+    assert done.code == 78
+    assert "there is none; looked at --config, $FLOWSCHED_CONFIG, ./flowsched.yaml" in done.err
 
 
 def test_runs_of_a_ledger_that_is_not_there_says_so_and_makes_none(installed: Shell) -> None:
     done = installed("runs")
 
-    assert done.code == 78
-    assert "ledger.db" in done.err
+    assert done.code == 3
+    assert "ledger.db does not exist" in done.err
     assert not (installed.folder / "ledger.db").exists()
+
+
+RUN = {
+    "id": 1,
+    "schedule_id": "nightly",
+    "fire_time": "2026-01-01T00:00:00Z",
+    "state": "failed",
+    "reason": "gave up after 1 attempt: HTTP 403",
+    "attempts_begun": 1,
+}
+
+
+@pytest.fixture
+def recorded(installed: Shell) -> Shell:
+    """An installation whose ledger holds a failed run of one schedule and two missed ones of another."""
+
+    async def record() -> None:
+        async with await Ledger.open(f"sqlite:///{installed.folder}/ledger.db") as ledger:
+            missed = [
+                a_new_run(schedule_id="hourly", fire_time=T0 - timedelta(hours=ago), state=RunState.MISSED)
+                for ago in (1, 2)
+            ]
+            failed, *_ = await ledger.claim([a_new_run(), *missed], [])
+            await ledger.begin_attempt(failed.id, 1, T0)
+            answer = an_answer(Outcome.REFUSED_FOR_GOOD, "HTTP 403", http_status=403)
+            step = NextStep(RunState.FAILED, "gave up after 1 attempt: HTTP 403")
+            await ledger.end_attempt(failed.id, 1, T0 + timedelta(seconds=1), answer, step)
+
+    asyncio.run(record())
+    return installed
+
+
+def test_runs_shows_the_latest_first(recorded: Shell) -> None:
+    lines = recorded("runs").out.splitlines()
+
+    assert [line.split()[1:4] for line in lines[1:]] == [
+        ["2026-01-01T00:00:00Z", "nightly", "failed"],
+        ["2025-12-31T23:00:00Z", "hourly", "missed"],
+        ["2025-12-31T22:00:00Z", "hourly", "missed"],
+    ]
+    assert lines[1].endswith("gave up after 1 attempt: HTTP 403")
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        ([], [1, 2, 3]),
+        (["--schedule", "hourly"], [2, 3]),
+        (["--state", "failed"], [1]),
+        (["--limit", "2"], [1, 2]),
+        (["--schedule", "nightly", "--state", "missed"], []),
+    ],
+)
+def test_runs_are_picked_by_schedule_state_and_number(
+    recorded: Shell, options: list[str], ids: list[int]
+) -> None:
+    done = recorded("runs", "--format", "json", *options)
+
+    assert [run["id"] for run in done.json["runs"]] == ids
+
+
+def test_runs_in_json_have_their_attempts_on_request(recorded: Shell) -> None:
+    (plain,) = recorded("runs", "--state", "failed", "--format", "json").json["runs"]
+    (run,) = recorded("runs", "--state", "failed", "--format", "json", "--attempts").json["runs"]
+
+    assert plain | RUN == plain
+    assert "attempts" not in plain
+    (attempt,) = run["attempts"]
+    assert (attempt["number"], attempt["outcome"], attempt["http_status"]) == (1, "refused_for_good", 403)
+    assert attempt["ended_at"] == "2026-01-01T00:00:01Z"
+
+
+def test_runs_show_their_attempts_in_a_table_of_their_own(recorded: Shell) -> None:
+    lines = recorded("runs", "--state", "failed", "--attempts").out.splitlines()
+
+    assert lines[3].split()[:2] == ["run", "attempt"]
+    assert "refused_for_good" in lines[4]
+
+
+def test_config_names_another_installation(recorded: Shell, tmp_path: Path) -> None:
+    recorded.write("elsewhere/flowsched.yaml", SETTINGS)
+    recorded.write("elsewhere/schedules/a.yaml", GOOD.replace("nightly", "weekly"))
+
+    done = recorded("--config", "elsewhere/flowsched.yaml", "next", "weekly", "--count", "1")
+
+    assert done.code == 0
+    assert "weekly" in done.out
+
+
+def test_a_flowsched_yaml_in_error_does_not_hide_the_problems_of_the_schedules(shell: Shell) -> None:
+    shell.write("s/a.yaml", GOOD.replace("flow: 3377", "flow: -1"))
+    shell.write("flowsched.yaml", SETTINGS.replace("org_id", "org"))
+
+    done = shell("validate", "s")
+
+    assert "flowsched.yaml:" in done.out
+    assert "s/a.yaml:5:11" in done.out
 
 
 def test_a_daemon_that_cannot_read_its_schedules_exits_with_78(installed: Shell) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from flowsched.clock import SystemClock
 from flowsched.config import load_catalog, load_settings
+from flowsched.daemon import serve
 from flowsched.ledger import Ledger
 from flowsched.model import RunState
 from flowsched.simulator import Application, Fault, Order, Simulator
@@ -127,10 +130,11 @@ async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
     await plant.leave()
 
 
-async def test_what_is_due_is_fired_recorded_and_logged(plant: Plant) -> None:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+async def test_what_is_due_is_fired_recorded_and_logged(plant: Plant, end: signal.Signals) -> None:
     daemon = await plant.start()
     await daemon.says("run triggered")
-    daemon.tell(signal.SIGTERM)
+    daemon.tell(end)
 
     assert await daemon.ends() == 0
     (triggered,) = await plant.runs(RunState.TRIGGERED)
@@ -225,6 +229,28 @@ async def test_a_second_daemon_on_one_ledger_is_refused_with_78(plant: Plant) ->
 
     assert await second.ends() == 78
     assert f"is kept by another daemon (process {first.process.pid})" in second.text
+
+
+async def test_a_ledger_that_cannot_be_used_just_now_is_worth_another_start(plant: Plant) -> None:
+    with closing(sqlite3.connect(plant.folder / "ledger.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        daemon = await plant.start()
+
+        assert await daemon.ends() == 3
+    assert "is locked by another process" in daemon.text
+
+
+async def test_a_stop_is_heard_while_it_starts(plant: Plant) -> None:
+    stop, halt = asyncio.Event(), asyncio.Event()
+    stop.set()
+    catalog = load_catalog(plant.settings.schedules, plant.settings)
+    environ = {"AK": APPLICATION.access_key}
+
+    served = serve(plant.settings, catalog, clock=SystemClock(), environ=environ, stop=stop, halt=halt)
+    await asyncio.wait_for(served, 20)
+
+    assert plant.triggers() == []
+    assert await plant.runs(*RunState) == []
 
 
 async def test_the_demo_shows_accepted_triggers_and_ends_with_a_summary(tmp_path: Path) -> None:

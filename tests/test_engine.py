@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from flowsched.engine import LEDGER_PAUSE, LOOK_AGAIN, Engine
+from flowsched.engine import FAULT_PAUSE, LEDGER_PAUSE, LOOK_AGAIN, MOST_ROWS, Engine
 from flowsched.errors import LedgerError
 from flowsched.ledger import Ledger
-from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule
-from tests.builders import a_schedule
+from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule, Source
+from tests.builders import RETRY, a_schedule
 from tests.fakes import HandClock, a_moment, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from flowsched.model import Cursor, NewRun
+
+T = TypeVar("T")
 
 START = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
 
@@ -31,7 +34,7 @@ class Desk:
         self.ledger = ledger
         self.clock = clock
         self.runs: list[Run] = []
-        self.engine = Engine(ledger, self.runs.append, clock)
+        self.engine = Engine(ledger, self.runs.append, clock, "host:1")
 
     async def apply(self, *schedules: Schedule, revision: str = "r1") -> None:
         catalog = Catalog({each.id: each for each in schedules}, revision)
@@ -41,13 +44,22 @@ class Desk:
         """As a new process on the same ledger."""
         await self.engine.stop()
         self.runs.clear()
-        self.engine = Engine(self.ledger, self.runs.append, self.clock)
+        self.engine = Engine(self.ledger, self.runs.append, self.clock, "host:2")
         await self.apply(*schedules)
 
     async def minutes(self, count: int) -> None:
         for _ in range(count):
-            self.clock.advance(60)
-            await asyncio.sleep(0.01)
+            await self.passes(60)
+
+    async def passes(self, seconds: float) -> None:
+        """Let time pass, and all that it brings about be done: the engine sleeps again."""
+        self.clock.advance(seconds)
+        await eventually(lambda: self.clock.sleeping and not self.busy)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an alarm is being dealt with that does not sleep itself."""
+        return len(self.engine._executor._tasks) >= len(self.clock.sleeping)
 
     def fired(self, state: RunState = RunState.CLAIMED) -> list[str]:
         return [f"{run.schedule_id} {run.fire_time:%H:%M}" for run in self.runs if run.state is state]
@@ -70,6 +82,169 @@ async def test_each_fire_time_becomes_one_claimed_run(desk: Desk) -> None:
     await eventually(lambda: len(desk.runs) >= 3)
     assert desk.fired() == ["minutely 12:01", "minutely 12:02", "minutely 12:03"]
     assert {run.origin for run in desk.runs} == {Origin.SCHEDULE}
+
+
+async def test_it_fires_at_the_fire_time_and_not_before(desk: Desk) -> None:
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+
+    await desk.passes(29.999999)
+    before = desk.fired()
+    await desk.passes(0.000001)
+
+    assert (before, desk.fired()) == ([], ["minutely 12:01"])
+
+
+async def test_a_run_has_all_that_it_needs_from_its_schedule(desk: Desk) -> None:
+    schedule = a_schedule(
+        "wind",
+        "*/5 * * * *",
+        flow=3391,
+        task=108580,
+        target="on-site",
+        retry=replace(RETRY, deadline=timedelta(minutes=7)),
+        source=Source("schedules/wind.yaml", 12),
+    )
+    await desk.apply(schedule, revision="c0ffee")
+
+    await desk.passes(5 * 60 - 30)
+
+    (run,) = desk.runs
+    assert run == replace(
+        run,
+        schedule_id="wind",
+        fire_time=datetime(2026, 3, 10, 12, 5, tzinfo=UTC),
+        origin=Origin.SCHEDULE,
+        state=RunState.CLAIMED,
+        target="on-site",
+        flow=3391,
+        task=108580,
+        predicted_instance="3391-20260310120500",
+        retry=schedule.retry,
+        claimed_at=datetime(2026, 3, 10, 12, 5, tzinfo=UTC),
+        deadline=datetime(2026, 3, 10, 12, 12, tzinfo=UTC),
+        revision="c0ffee",
+        source=Source("schedules/wind.yaml", 12),
+        daemon="host:1",
+    )
+
+
+async def test_the_deadline_of_a_fire_that_is_caught_up_begins_with_its_claim(desk: Desk) -> None:
+    await desk.apply(a_schedule("hourly", "0 * * * *"))
+
+    desk.clock.step(datetime(2026, 3, 10, 13, 40, tzinfo=UTC))
+    await desk.passes(LOOK_AGAIN)
+
+    (run,) = desk.runs
+    assert run.deadline == run.claimed_at + RETRY.deadline
+    assert run.claimed_at >= datetime(2026, 3, 10, 13, 40, tzinfo=UTC)
+
+
+async def test_the_ledger_knows_how_far_each_schedule_is_accounted_for(desk: Desk) -> None:
+    schedule = a_schedule("minutely", "* * * * *")
+    await desk.apply(schedule)
+    await desk.minutes(2)
+
+    cursors = await desk.ledger.apply(Catalog({schedule.id: schedule}, "r1"), desk.clock.now())
+
+    assert cursors["minutely"].at == datetime(2026, 3, 10, 12, 2, tzinfo=UTC)
+
+
+async def test_a_long_backlog_is_claimed_in_slices_and_whole(desk: Desk) -> None:
+    await desk.apply(
+        a_schedule("latest", "* * * * *", catch_up=CatchUp.LATEST),
+        a_schedule("other", "* * * * *", catch_up=CatchUp.NONE),
+    )
+
+    desk.clock.step(START + timedelta(minutes=2 * MOST_ROWS + 300))
+    desk.clock.advance(LOOK_AGAIN)
+
+    count = 2 * (2 * MOST_ROWS + 300)
+    await eventually(lambda: len(desk.runs) == count, within=20)
+    assert [run.schedule_id for run in desk.runs if run.state is RunState.CLAIMED] == ["latest", "other"]
+    assert len({(run.schedule_id, run.fire_time) for run in desk.runs}) == count
+
+
+async def test_a_claim_that_is_found_done_is_handed_out(tmp_path: Path) -> None:
+    ledger = await Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    desk = Desk(ledger, HandClock(START))
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+
+    (tmp_path / "ledger.db").rename(tmp_path / "away.db")
+    await desk.passes(30)
+    handed_out_before = list(desk.runs)
+    (tmp_path / "away.db").rename(tmp_path / "ledger.db")
+    await desk.passes(LEDGER_PAUSE)
+
+    assert handed_out_before == []
+    assert desk.fired() == ["minutely 12:01"]
+    await desk.engine.stop()
+    await ledger.aclose()
+
+
+async def test_a_ledger_ahead_of_the_clock_is_said_aloud(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedule = a_schedule("minutely", "* * * * *")
+    await desk.apply(schedule)
+    desk.clock.step(START + timedelta(days=3))
+    await desk.passes(LOOK_AGAIN)
+
+    desk.clock.step(START)
+    await desk.restart(schedule)
+
+    assert "the ledger is ahead of the clock" in caplog.text
+    assert desk.engine.next_fire() == datetime(2026, 3, 13, 12, 1, tzinfo=UTC)
+
+
+async def test_a_fault_of_ours_in_one_claim_does_not_lose_its_fires(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+    (alarm,) = desk.engine._alarms.values()
+    desk.engine._alarms[alarm.timing].due = _fails_once(alarm.due)  # type: ignore[method-assign]
+
+    await desk.passes(30)
+    await desk.passes(FAULT_PAUSE)
+
+    assert desk.fired() == ["minutely 12:01", "minutely 12:02"]
+    assert "claim stopped by a fault of flowsched" in caplog.text
+
+
+async def test_a_fault_of_ours_in_one_timing_does_not_silence_the_others(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    await desk.apply(a_schedule("faulty", "* * * * *"), a_schedule("sound", "*/1 * * * *"))
+    faulty = next(each for each in desk.engine._alarms.values() if each.timing.cron == "* * * * *")
+    faulty.next = _fails_once(faulty.next)  # type: ignore[method-assign]
+
+    await desk.minutes(3)
+
+    assert sorted(desk.fired()) == [
+        f"{name} 12:0{minute}" for name in ("faulty", "sound") for minute in (1, 2, 3)
+    ]
+    assert "no next fire time, by a fault of flowsched" in caplog.text
+
+
+def _fails_once(method: Callable[..., T]) -> Callable[..., T]:
+    failures = [RuntimeError("a fault of ours")]
+
+    def call(*arguments: object) -> T:
+        if failures:
+            raise failures.pop()
+        return method(*arguments)
+
+    return call
+
+
+async def test_a_wake_up_that_was_on_its_way_when_it_stopped_rings_nothing(desk: Desk) -> None:
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+
+    desk.clock.advance(30)
+    await asyncio.sleep(0)
+    await desk.engine.stop()
+    await a_moment()
+
+    assert not desk.runs
 
 
 async def test_schedules_that_share_a_timing_share_an_alarm(desk: Desk) -> None:
@@ -212,7 +387,7 @@ async def test_a_stopped_engine_rings_no_more(desk: Desk) -> None:
     await desk.apply(a_schedule("minutely", "* * * * *"))
     await desk.engine.stop()
 
-    await desk.minutes(2)
+    desk.clock.advance(120)
     await a_moment()
 
     assert not desk.runs

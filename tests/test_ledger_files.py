@@ -341,7 +341,7 @@ async def test_a_ledger_that_was_moved_away_works_again_when_it_is_back(tmp_path
         await claim(ledger, schedule_id="next")
 
 
-async def test_a_ledger_replaced_by_another_is_noticed_and_then_used(tmp_path: Path) -> None:
+async def test_a_ledger_that_replaced_ours_is_never_used(tmp_path: Path) -> None:
     await make_ledger(tmp_path)
     shutil.copy(tmp_path / "ledger.db", tmp_path / "backup")
     async with await Ledger.open(url_of(tmp_path)) as ledger:
@@ -349,22 +349,26 @@ async def test_a_ledger_replaced_by_another_is_noticed_and_then_used(tmp_path: P
         for name in ("ledger.db-wal", "ledger.db-shm"):
             (tmp_path / name).unlink()
         (tmp_path / "backup").rename(tmp_path / "ledger.db")
-        with pytest.raises(LedgerError, match="was replaced by another file"):
-            await claim(ledger, schedule_id="lost")
 
-        await claim(ledger, schedule_id="later")
+        for _ in range(2):
+            with pytest.raises(LedgerUnusable, match="was replaced by another file while in use"):
+                await claim(ledger, schedule_id="lost")
+
+    assert "lost" not in [row[0] for row in rows_of(tmp_path, "SELECT schedule_id FROM runs")]
 
 
-async def test_a_ledger_replaced_by_an_empty_file_is_not_used(tmp_path: Path) -> None:
-    async with await Ledger.open(url_of(tmp_path)) as ledger:
-        await claim(ledger)
-        empty(tmp_path)
-        (tmp_path / "ledger.db").touch()
-        with pytest.raises(LedgerError, match="was replaced by another file"):
-            await claim(ledger, schedule_id="lost")
+async def test_one_ledger_has_one_daemon_under_all_its_names(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to("ledger.db")
+    ours, theirs = SPAWN.Pipe()
+    other = SPAWN.Process(target=keep, args=(url_of(tmp_path), theirs))
+    other.start()
+    ours.recv()
 
-        with pytest.raises(LedgerUnusable, match="is empty"):
-            await claim(ledger, schedule_id="lost")
+    with pytest.raises(LedgerUnusable, match="is kept by another daemon"):
+        await Ledger.open_as_daemon(url_of(tmp_path).replace("ledger.db", "link.db"))
+
+    other.kill()
+    other.join()
 
 
 async def test_a_damaged_ledger_is_unusable(tmp_path: Path) -> None:
@@ -397,7 +401,8 @@ def processes(*calls: tuple[Any, ...]) -> Iterator[list[BaseProcess]]:
 
 
 def claim_row(session: Session, number: int) -> list[Run]:
-    return run_one(session, lambda books: books.runs.claim([new_run(f"s{number}")]))
+    row = new_run(f"s{number}", daemon=f"host:{os.getpid()}")
+    return run_one(session, lambda books: books.runs.claim([row]))
 
 
 def claim_all(url: str, barrier: Barrier, out: Connection) -> None:

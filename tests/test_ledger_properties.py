@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -55,6 +57,7 @@ class LedgerMachine(RuleBasedStateMachine):
         _, self._session = open_to_write(self._url)
         self._runs: dict[tuple[str, datetime], Run] = {}
         self._cursors: dict[str, Cursor] = {}
+        self._instants = (NIGHT + timedelta(microseconds=number) for number in count())
 
     def teardown(self) -> None:
         self._session.close()
@@ -72,6 +75,8 @@ class LedgerMachine(RuleBasedStateMachine):
             with pytest.raises(LedgerError):
                 self._do(operation)
             return
+        assert self._do(operation) == changed
+        # Repeated word for word, as after a lost answer, it is found done.
         assert self._do(operation) == changed
         self._runs[changed.schedule_id, changed.fire_time] = changed
 
@@ -104,13 +109,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin_attempt(self, data: st.DataObject, number: int) -> None:
         run = data.draw(st.sampled_from(list(self._runs.values())))
         begins = RunState.SENDING in ARROWS[run.state] and number == run.attempts + 1
+        at = next(self._instants)
         changed = replace(
-            run, state=RunState.SENDING, attempts=number, reason=None, retry_at=None, updated_at=NIGHT
+            run, state=RunState.SENDING, attempts=number, reason=None, retry_at=None, updated_at=at
         )
 
-        self._expect(
-            changed if begins else None, lambda books: books.runs.begin_attempt(run.id, number, NIGHT)
-        )
+        self._expect(changed if begins else None, lambda books: books.runs.begin_attempt(run.id, number, at))
 
     @precondition(lambda self: self._runs)
     @rule(data=st.data(), number=st.integers(1, 3), state=STATES)
@@ -118,11 +122,12 @@ class LedgerMachine(RuleBasedStateMachine):
         run = data.draw(st.sampled_from(list(self._runs.values())))
         step = step_to(state)
         ends = run.state is RunState.SENDING and run.attempts == number and state in ARROWS[run.state]
-        changed = replace(run, state=state, reason=step.reason, retry_at=step.retry_at, updated_at=NIGHT)
+        at = next(self._instants)
+        changed = replace(run, state=state, reason=step.reason, retry_at=step.retry_at, updated_at=at)
 
         self._expect(
             changed if ends else None,
-            lambda books: books.runs.end_attempt(run.id, number, NIGHT, ANSWER, step),
+            lambda books: books.runs.end_attempt(run.id, number, at, ANSWER, step),
         )
 
     @precondition(lambda self: self._runs)
@@ -130,6 +135,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, state: RunState) -> None:
         run = data.draw(st.sampled_from(list(self._runs.values())))
         step = step_to(state)
+        at = next(self._instants)
         instance = run.predicted_instance if state is RunState.TRIGGERED else run.instance
         changed = replace(
             run,
@@ -137,11 +143,11 @@ class LedgerMachine(RuleBasedStateMachine):
             reason=step.reason,
             retry_at=step.retry_at,
             instance=instance,
-            updated_at=NIGHT,
+            updated_at=at,
         )
         moves = state in ARROWS[run.state] and state is not RunState.SENDING
 
-        self._expect(changed if moves else None, lambda books: books.runs.settle(run.id, NIGHT, step))
+        self._expect(changed if moves else None, lambda books: books.runs.settle(run.id, at, step))
 
     @rule(entries=SCHEDULES, at=INSTANTS)
     def apply(self, entries: dict[str, tuple[Timing, bool]], at: datetime) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,12 @@ def _root_logger_as_before() -> Iterator[None]:
     root.setLevel(level)
 
 
+def said(stream: io.StringIO) -> str:
+    """What has been written once all is written."""
+    logs.flush()
+    return stream.getvalue()
+
+
 CLOCK = HandClock(datetime(2026, 3, 29, 1, 0, 0, 250_000, tzinfo=UTC))
 log = logging.getLogger("flowsched.test")
 
@@ -42,7 +49,7 @@ def test_a_pipe_gets_one_json_object_an_event() -> None:
 
     log.warning("run %s", "waiting", extra={"schedule": "nightly", "attempt": 2, "reason": None})
 
-    assert json.loads(stream.getvalue()) == {
+    assert json.loads(said(stream)) == {
         "time": "2026-03-29T01:00:00.250Z",
         "level": "warning",
         "event": "run waiting",
@@ -57,7 +64,7 @@ def test_a_terminal_gets_a_line_of_text() -> None:
 
     log.info("run triggered", extra={"schedule": "nightly", "reason": "two words"})
 
-    assert stream.getvalue() == '01:00:00Z run triggered  schedule=nightly reason="two words"\n'
+    assert said(stream) == '01:00:00Z run triggered  schedule=nightly reason="two words"\n'
 
 
 def test_a_value_cannot_forge_a_line_or_paint_the_terminal() -> None:
@@ -66,17 +73,72 @@ def test_a_value_cannot_forge_a_line_or_paint_the_terminal() -> None:
 
     log.info("run failed", extra={"reason": "a\nb\x1b[31m"})
 
-    assert stream.getvalue() == '01:00:00Z run failed  reason="a\\nb\\u001b[31m"\n'
+    assert said(stream) == "01:00:00Z run failed  reason=a\\nb\\x1b[31m\n"
 
 
 def test_an_error_stands_out_on_a_terminal_only() -> None:
-    terminal, pipe = Terminal(), io.StringIO()
-    for stream in (terminal, pipe):
+    shown = []
+    for stream in (Terminal(), io.StringIO()):
         logs.configure(stream, CLOCK)
         log.error("run failed")
+        shown.append(said(stream))
 
-    assert "\x1b[31m" in terminal.getvalue()
-    assert "\x1b" not in pipe.getvalue()
+    terminal, pipe = shown
+    assert "\x1b[31m" in terminal
+    assert "\x1b" not in pipe
+
+
+class Halted(io.StringIO):
+    """A stream whose reader takes nothing until told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reads.wait(10)
+        return super().write(text)
+
+
+def test_a_reader_that_halts_halts_nobody_and_learns_what_it_missed() -> None:
+    stream = Halted()
+    logs.configure(stream, CLOCK)
+    for number in range(logs.BACKLOG + 50):
+        log.info("event", extra={"number": number})
+    stream.reads.set()
+    said(stream)
+
+    log.info("event", extra={"number": "last"})
+
+    lines = [json.loads(line) for line in said(stream).splitlines()]
+    lost = logs.BACKLOG + 50 - (len(lines) - 2)
+    assert [line["event"] for line in lines[-2:]] == [
+        f"log lines lost, as nobody read them: {lost}",
+        "event",
+    ]
+    assert 40 <= lost <= 50
+
+
+def test_a_reader_that_went_away_ends_nobody() -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK)
+    stream.close()
+
+    before = [thread for thread in threading.enumerate() if thread.name == "log"]
+    log.info("event")
+    logs.flush()
+
+    assert [thread for thread in threading.enumerate() if thread.name == "log"] == before
+
+
+def test_a_field_cannot_take_the_place_of_what_every_event_has() -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK)
+
+    log.info("event", extra={"time": "never", "level": "none"})
+
+    event = json.loads(said(stream))
+    assert (event["time"], event["level"]) == ("2026-03-29T01:00:00.250Z", "info")
 
 
 def test_the_libraries_below_do_not_chat() -> None:
@@ -86,7 +148,7 @@ def test_the_libraries_below_do_not_chat() -> None:
     logging.getLogger("httpx").info("HTTP Request: POST https://gateway/flows?userId=u1")
     logging.getLogger("apscheduler.scheduler").info("Added job")
 
-    assert stream.getvalue() == ""
+    assert said(stream) == ""
 
 
 def test_each_change_of_state_is_one_event() -> None:
@@ -95,7 +157,7 @@ def test_each_change_of_state_is_one_event() -> None:
 
     announce(a_run(state=RunState.TRIGGERED, instance="3377-20260101000000"), outcome="accepted")
 
-    event = json.loads(stream.getvalue())
+    event = json.loads(said(stream))
     assert event["event"] == "run triggered"
     assert event["fire_time"] == "2026-01-01T00:00:00Z"
     assert (event["run"], event["schedule"], event["attempt"]) == (1, "nightly", 1)

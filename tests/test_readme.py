@@ -78,9 +78,13 @@ def running(clone: Path, script: str, until: str) -> Iterator[None]:
             process.wait()
 
 
-def test_the_two_commands_are_those_of_the_run_script() -> None:
-    assert TRY_IT == "./run demo --for 20s\n./run test\n"
-    assert "demo [--for 20s]" in (ROOT / "run").read_text()
+def test_the_first_command_shows_the_main_job(clone: Path) -> None:
+    demo, test = TRY_IT.splitlines()  # the second is what is running now
+
+    done = sh(clone, demo)
+
+    assert (done.returncode, done.stderr, test) == (0, "", "./run test")
+    assert re.search(r"triggered  \S+  flow \d+  .* instance \d+-\d{14}\n", done.stdout)
 
 
 def test_the_checks_run_and_show_what_the_readme_shows(clone: Path) -> None:

@@ -27,9 +27,24 @@ FIRE = datetime(2026, 1, 1, 2, 30, tzinfo=UTC)
 
 
 class Stubborn(Ledger):
-    """A ledger that refuses so many writes of an outcome before it takes one."""
+    """A ledger that refuses so many writes before it takes one, or takes one and does not say so."""
 
     refusals = 0
+    """Of an outcome."""
+    begin_refusals = 0
+    """Of the start of an attempt."""
+    lost_answers = 0
+    """To the start of an attempt."""
+
+    async def begin_attempt(self, run_id: int, number: int, at: datetime) -> Run:
+        if self.begin_refusals:
+            self.begin_refusals -= 1
+            raise LedgerError("the ledger is locked by another process")
+        run = await super().begin_attempt(run_id, number, at)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise LedgerError("the disk said no, and had done it")
+        return run
 
     async def end_attempt(
         self, run_id: int, number: int, at: datetime, answer: Answer, next_step: NextStep
@@ -184,14 +199,14 @@ async def test_no_attempt_begins_after_the_deadline(desk: Desk) -> None:
     assert not desk.gateway.requests
 
 
-async def test_an_attempt_gets_no_more_time_than_the_deadline_leaves(desk: Desk) -> None:
+async def test_an_attempt_that_begins_before_the_deadline_gets_all_its_time(desk: Desk) -> None:
     run = await desk.claim()
     desk.clock.advance(RETRY.deadline - timedelta(seconds=10))
 
     desk.runner.start(run)
 
     await desk.reaches(RunState.TRIGGERED)
-    assert desk.gateway.timeouts == [10]
+    assert desk.gateway.timeouts == [RETRY.attempt_timeout.total_seconds()]
 
 
 async def test_an_outcome_that_the_ledger_refuses_is_written_in_the_end(desk: Desk) -> None:
@@ -212,6 +227,106 @@ async def test_a_run_for_a_target_that_is_gone_fails_and_says_so(desk: Desk) -> 
     run = await desk.reaches(RunState.FAILED)
 
     assert run.reason == "target old is not configured"
+
+
+async def test_the_turn_is_left_before_the_outcome_is_written(desk: Desk) -> None:
+    desk.ledger.refusals = 10**6
+    desk.runner.start(await desk.claim())
+
+    await eventually(lambda: bool(desk.clock.sleeping))
+
+    assert len(desk.gateway.requests) == 1
+    assert desk.gateway.turns_held == 0
+    desk.ledger.refusals = 0
+
+
+async def test_a_run_that_waits_for_its_backoff_holds_no_turn(desk: Desk) -> None:
+    desk.answers(an_answer(Outcome.REFUSED_FOR_NOW))
+    desk.runner.start(await desk.claim())
+
+    await desk.reaches(RunState.WAITING)
+    await eventually(lambda: bool(desk.clock.sleeping))
+
+    assert desk.gateway.turns_held == 0
+
+
+async def test_nothing_is_sent_after_the_deadline_however_long_the_ledger_takes(desk: Desk) -> None:
+    desk.ledger.begin_refusals = 10**6
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: bool(desk.clock.sleeping))
+
+    desk.clock.advance(RETRY.deadline + timedelta(seconds=1))
+
+    run = await desk.reaches(RunState.FAILED)
+    assert run.reason == "the deadline passed before it could be sent; it was never sent"
+    assert not desk.gateway.requests
+
+
+async def test_a_start_that_is_found_done_is_gone_on_from(desk: Desk) -> None:
+    desk.ledger.lost_answers = 1
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: bool(desk.clock.sleeping))
+
+    desk.clock.advance(LEDGER_PAUSE)
+
+    run = await desk.reaches(RunState.TRIGGERED)
+    assert (run.attempts, len(desk.gateway.requests)) == (1, 1)
+
+
+async def test_a_fault_of_ours_leaves_the_run_in_doubt_once_it_was_begun(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.gateway.fault = RuntimeError("a fault of ours")
+    desk.runner.start(await desk.claim())
+
+    run = await desk.reaches(RunState.IN_DOUBT)
+
+    assert run.reason == (
+        "a fault of flowsched (RuntimeError: a fault of ours); what EnOS made of it is unknown"
+    )
+    assert "run stopped by a fault of flowsched" in caplog.text
+
+
+async def test_a_drain_begins_no_further_attempt(desk: Desk) -> None:
+    desk.gateway.hold = asyncio.Event()
+    desk.answers(an_answer(Outcome.REFUSED_FOR_NOW, retry_after=timedelta(0)))
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: bool(desk.gateway.requests))
+
+    draining = asyncio.create_task(desk.runner.drain(60))
+    await asyncio.sleep(0.01)
+    desk.gateway.hold.set()
+    await asyncio.wait_for(draining, 5)
+    desk.clock.advance(60)
+    await a_moment()
+
+    assert len(desk.gateway.requests) == 1
+
+
+async def test_a_drain_sends_nothing_that_the_ledger_has_not_taken_yet(desk: Desk) -> None:
+    desk.ledger.begin_refusals = 1
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: bool(desk.clock.sleeping))
+
+    draining = asyncio.create_task(desk.runner.drain(60))
+    await asyncio.sleep(0.01)
+    desk.clock.advance(LEDGER_PAUSE)
+    await asyncio.wait_for(draining, 5)
+
+    assert not desk.gateway.requests
+    assert (await desk.run()).state is RunState.CLAIMED
+
+
+async def test_a_run_that_is_being_carried_is_not_started_twice(desk: Desk) -> None:
+    desk.gateway.hold = asyncio.Event()
+    run = await desk.claim()
+    desk.runner.start(run)
+    await eventually(lambda: bool(desk.gateway.requests))
+
+    desk.runner.start(run)
+    await a_moment()
+
+    assert (desk.runner.under_way, len(desk.gateway.requests)) == (1, 1)
 
 
 async def test_a_drain_lets_the_attempt_under_way_end_and_leaves_the_rest(desk: Desk) -> None:
@@ -252,7 +367,7 @@ async def test_a_run_that_somebody_else_moved_on_is_left_alone_and_said_so(
 
     assert not desk.gateway.requests
     assert (await desk.run()).reason == "by hand"
-    assert "run abandoned" in caplog.text
+    assert "run stopped by a fault" in caplog.text
 
 
 async def test_a_target_that_cannot_do_it_any_more_fails_the_run(desk: Desk) -> None:

@@ -1,20 +1,13 @@
-"""The simulator over real sockets: the checklist of enos-api section 11, line by line.
-
-`Caller` signs by the letter of the reference; it shares no code with the client or with the simulator.
-"""
+"""The simulator over real sockets: the checklist of enos-api section 11, line by line."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import ssl
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import httpx
 import pytest
 import trustme
 
@@ -34,115 +27,14 @@ from flowsched.simulator import (
     serve,
 )
 from tests.fakes import HandClock
+from tests.simulated import MINUTE_MS, NOW, NOW_MS, PREFIXES, Caller, simulated
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
-NOW_MS = 1767268830000
-MINUTE_MS = 60_000
-PREFIXES = {"2.1": "/batch-processing-service/v2.1/", "2.0": "/dataflow-batch-service/v2.0/"}
+LATEST_MS = 253402271999999
+"""The last millisecond of the year 9999 in GMT+8, the zone in which trigger times are shown."""
 CANNOT_CREATE = (
     "Cannot create workflow instance. Please check if the workflow or task exist, "
     "and do not trigger the same workflow repeatedly in 1 minute."
 )
-
-
-class Caller:
-    """Makes calls as the reference says they must be; any part can be given otherwise."""
-
-    def __init__(self, url: str, simulator: Simulator, clock: HandClock) -> None:
-        self.http = httpx.AsyncClient(base_url=url, trust_env=False, verify=False)  # noqa: S501 - loopback
-        self.user = {"userId": simulator.user.id, "orgId": simulator.user.org}
-        self.token = ""
-        self._key = simulator.application.access_key
-        self._secret = simulator.application.secret_key
-        self._clock = clock
-        self._stamps = count()
-        self.lag_ms = 0
-
-    def now_ms(self) -> int:
-        return round(self._clock.now().timestamp() * 1000)
-
-    async def token_call(self, action: str = "get", **changes: object) -> dict[str, Any]:
-        """Ask the token service, each time with another millisecond; None leaves a field out."""
-        timestamp = changes.get("timestamp", self.now_ms() + next(self._stamps))
-        digest = sha256(f"{self._key}{timestamp}{self._secret}".encode()).hexdigest()
-        fields = {"appKey": self._key, "encryption": digest, "timestamp": timestamp, **changes}
-        body = {key: value for key, value in fields.items() if value is not None}
-        path = f"/apim-token-service/v2.0/token/{action}"
-        reply: dict[str, Any] = (await self.http.post(path, content=json.dumps(body))).json()
-        return reply
-
-    async def sign_in(self) -> str:
-        self.token = (await self.token_call())["data"]["accessToken"]
-        return self.token
-
-    async def signed(
-        self,
-        method: str,
-        resource: str,
-        query: Mapping[str, str],
-        document: object = None,
-        *,
-        prefix: str = PREFIXES["2.1"],
-        headers: Mapping[str, str] | None = None,
-    ) -> httpx.Request:
-        """A signed request; `document` None: no body; bytes: as they are."""
-        if not self.token:
-            await self.sign_in()
-        body = document if isinstance(document, bytes) else written(document)
-        timestamp = str(self.now_ms() - self.lag_ms)
-        text = "".join(f"{name}{query[name]}" for name in sorted(query)).encode()
-        signed = self.token.encode() + text + body + timestamp.encode() + self._secret.encode()
-        apim = {
-            "apim-accesstoken": self.token,
-            "apim-timestamp": timestamp,
-            "apim-signature": sha256(signed).hexdigest(),
-            **(headers or {}),
-        }
-        return self.http.build_request(method, prefix + resource, params=query, content=body, headers=apim)
-
-    async def send(self, *request: Any, **more: Any) -> httpx.Response:
-        """Send a signed request."""
-        return await self.http.send(await self.signed(*request, **more))
-
-    async def ask(
-        self, method: str, resource: str, action: str, document: object = None, **more: Any
-    ) -> dict[str, Any]:
-        """Send as the user there is, and return the envelope."""
-        query = {"action": action, **self.user, **more.pop("query", {})}
-        reply: dict[str, Any] = (await self.send(method, resource, query, document, **more)).json()
-        return reply
-
-    async def trigger(self, flow: object = 3377, at: object = NOW_MS, **more: Any) -> dict[str, Any]:
-        return await self.ask("POST", "flows", "trigger", {"flowId": flow, "triggerTime": at}, **more)
-
-    async def current_time(self) -> httpx.Response:
-        """The shortest signed call there is."""
-        return await self.send("GET", "time", {"action": "getCurrentTime"})
-
-    async def instance(self, id_: str) -> dict[str, Any]:
-        return await self.ask("GET", "flowInstances", "get", query={"flowInstId": id_})
-
-
-def written(document: object) -> bytes:
-    return b"" if document is None else json.dumps(document).encode()
-
-
-@asynccontextmanager
-async def simulated(
-    clock: HandClock | None = None, **world: Any
-) -> AsyncIterator[tuple[Simulator, Caller, HandClock]]:
-    """A simulator that listens, somebody who calls it, and the hand of its clock, at `NOW`."""
-    clock = clock or HandClock(NOW)
-    simulator = Simulator(clock, **world)
-    caller = Caller(await simulator.start(), simulator, clock)
-    try:
-        yield simulator, caller, clock
-    finally:
-        await caller.http.aclose()
-        await simulator.stop()
 
 
 def pairs(reply: dict[str, Any]) -> dict[str, str]:
@@ -397,6 +289,7 @@ async def test_a_second_trigger_of_a_flow_in_one_utc_minute_is_refused(action: s
         ({}, {"flowId": 1.0}, 62102, "Invalid request body."),
         ({}, {"triggerTime": "noon"}, 62102, "Invalid request body."),
         ({}, {"triggerTime": 10**17}, 62102, "Invalid request body."),
+        ({}, {"triggerTime": LATEST_MS + 1}, 62102, "Invalid request body."),
         ({}, {"taskId": "first"}, 62102, "Invalid request body."),
         (
             {"flows": {3377: SimFlow(tasks=frozenset())}},
@@ -534,6 +427,17 @@ async def test_cancel_stops_an_instance_once() -> None:
 LISTING = {"type": 0, "owner": "", "fromTriggerTime": 0, "toTriggerTime": 2 * NOW_MS}
 
 
+async def test_the_latest_trigger_time_can_be_shown_and_listed() -> None:
+    async with simulated() as (_, caller, _clock):
+        id_ = (await caller.trigger(at=LATEST_MS))["data"]["flowInstanceId"]
+        shown = await caller.instance(id_)
+        listed = await caller.ask("POST", "flowInstances", "search", {**LISTING, "toTriggerTime": 10**17})
+
+    assert id_ == "3377-99991231155900"
+    assert shown["data"]["triggerTime"] == "9999-12-31 23:59:59"
+    assert [each["instanceId"] for each in listed["data"]["flowInsts"]] == [id_]
+
+
 @pytest.mark.parametrize(
     ("change", "minutes"),
     [
@@ -624,6 +528,62 @@ async def test_pages_may_count_from_zero() -> None:
     assert (reply["data"]["count"], len(reply["data"]["flowInsts"])) == (1, 1)
 
 
+@pytest.mark.parametrize("flows", [None, {7: SimFlow(), 8: SimFlow()}], ids=["every flow", "two flows"])
+@pytest.mark.parametrize("version", ["2.1", "2.0"])
+async def test_a_deleted_flow_is_unknown_and_the_others_stay(
+    flows: dict[int, SimFlow] | None, version: str
+) -> None:
+    async with simulated(flows=flows) as (_, caller, _clock):
+        deleted = await caller.delete_flow("7", prefix=PREFIXES[version])
+        got = await caller.ask("GET", "flows", "get", query={"flowId": "7"})
+        triggered = await caller.trigger(7)
+        again = await caller.delete_flow("7")
+        other = await caller.trigger(8)
+
+    assert (deleted.get("code", deleted.get("status")), deleted["data"]) == (0, "")
+    refused = {"code": 62102, "msg": CANNOT_CREATE, "data": None}
+    assert [got, triggered, again] == [refused, refused, refused]
+    assert other["code"] == 0
+
+
+async def test_the_instances_of_a_deleted_flow_live_on_as_they_were() -> None:
+    async with simulated(flows={7: SimFlow(name="wind")}) as (_, caller, clock):
+        id_ = (await caller.trigger(7))["data"]["flowInstanceId"]
+        await caller.delete_flow("7")
+        clock.advance(timedelta(minutes=5))
+        data = (await caller.instance(id_))["data"]
+
+    assert (data["flowName"], data["statusDesc"]) == ("wind", "SUCCESS")
+
+
+@pytest.mark.parametrize(
+    ("world", "id_", "code"),
+    [
+        ({"flows": {7: SimFlow(owners=frozenset({"else"}))}}, "7", 62103),
+        ({"flows": {7: SimFlow(locked=True)}, "user": User(locked=True)}, "7", 0),
+        ({}, "8", 62102),
+        ({}, "", 62102),
+        ({}, "first", 62102),
+    ],
+    ids=["not the owner", "the owner, locked", "no such flow", "no flow", "no number"],
+)
+async def test_deleting_needs_a_flow_and_its_owner(world: dict[str, Any], id_: str, code: int) -> None:
+    async with simulated(**{"flows": {7: SimFlow()}, **world}) as (_, caller, _clock):
+        reply = await caller.delete_flow(id_)
+
+    assert reply["code"] == code
+
+
+async def test_a_delete_that_is_not_signed_or_names_no_user_deletes_nothing() -> None:
+    async with simulated() as (_, caller, _clock):
+        query = {"action": "delete", "flowId": "7"}
+        unsigned = await caller.http.get(f"{PREFIXES['2.1']}flows", params={**query, **caller.user})
+        by_nobody = await caller.send("GET", "flows", query)
+        got = await caller.ask("GET", "flows", "get", query={"flowId": "7"})
+
+    assert (unsigned.status_code, by_nobody.json()["code"], got["code"]) == (401, 62101, 0)
+
+
 async def test_time_operations_need_a_signature_and_no_user() -> None:
     async with simulated() as (_, caller, _clock):
         current = await caller.current_time()
@@ -653,7 +613,9 @@ async def test_v2_0_has_its_own_path_and_envelope_and_no_trigger_from_task() -> 
         ("GET", "/", 404),
         ("POST", "/batch-processing-service/v2.1/flows", 404),
         ("POST", "/batch-processing-service/v2.1/flows?action=save", 404),
-        ("GET", "/batch-processing-service/v2.1/flows?action=delete", 404),
+        ("GET", "/batch-processing-service/v2.1/flows?action=export", 404),
+        ("POST", "/batch-processing-service/v2.1/flows?action=delete", 405),
+        ("HEAD", "/batch-processing-service/v2.1/flows?action=delete", 405),
         ("GET", "/batch-processing-service/v2.1/flows?action=trigger", 405),
         ("POST", "/apim-token-service/v2.0/token/revoke", 404),
         ("GET", "/apim-token-service/v2.0/token/get", 405),
@@ -696,6 +658,29 @@ async def test_calls_follow_each_other_on_one_connection() -> None:
             await caller.current_time()
 
     assert [call.connection for call in simulator.calls] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("path", ["/", "/_simulator/books", "/batch-processing-service/v2.1/flows"])
+async def test_a_head_is_answered_without_a_body_and_the_connection_goes_on(path: str) -> None:
+    async with simulated() as (simulator, caller, _):
+        await caller.sign_in()
+        reply = await caller.http.head(path)
+        await caller.current_time()
+
+    assert (reply.status_code, reply.content) == (404, b"")
+    assert int(reply.headers["content-length"]) > 0
+    assert {call.connection for call in simulator.calls} == {1}
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_a_refusal_has_no_body_where_http_has_none(status: int) -> None:
+    async with simulated(flows={}, behaviour=Behaviour(refusal_status=status)) as (simulator, caller, _):
+        query = {"action": "get", "flowId": "7", **caller.user}
+        reply = await caller.send("GET", "flows", query)
+        await caller.current_time()
+
+    assert (reply.status_code, reply.content) == (status, b"")
+    assert {call.connection for call in simulator.calls} == {1}
 
 
 async def test_the_books_tell_what_was_seen_and_made() -> None:

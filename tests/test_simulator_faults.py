@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import ssl
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ import trustme
 from flowsched.errors import UsageError
 from flowsched.simulator import Behaviour, Fault, Faults, Order, Signature, Simulator
 from tests.fakes import HandClock, eventually
-from tests.test_simulator import NOW, NOW_MS, PREFIXES, Caller, simulated
+from tests.simulated import NOW, NOW_MS, PREFIXES, Caller, simulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -81,6 +82,16 @@ async def test_a_status_on_order_is_the_gateways_answer(status: int, text: str) 
     assert (reply.status_code, reply.json()) == (status, {"message": text})
     assert "retry-after" not in reply.headers
     assert made(simulator) == []
+
+
+async def test_a_status_without_a_body_on_order_has_none_and_the_connection_goes_on() -> None:
+    async with simulated() as (simulator, caller, _):
+        simulator.faults.add(Order(fault=Fault.STATUS, status=304, on="trigger"))
+        reply = await trigger(caller)
+        await caller.current_time()
+
+    assert (reply.status_code, reply.content) == (304, b"")
+    assert {call.connection for call in simulator.calls} == {1}
 
 
 async def test_a_redirect_leads_elsewhere() -> None:
@@ -341,6 +352,34 @@ async def test_a_connection_can_be_closed_right_after_a_reply_that_kept_it() -> 
     assert received.endswith(json.dumps({"code": 0, "msg": "OK", "data": {"flowInstanceId": ID}}).encode())
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.CLOSE_IDLE,
+        Fault.DRIP,
+        Fault.HTML,
+        Fault.HUGE,
+        Fault.TRUNCATED_JSON,
+        Fault.TRUNCATED_REPLY,
+        Fault.WRONG_KEY,
+    ],
+)
+async def test_a_head_has_no_body_whatever_the_fault(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
+    async with simulated() as (simulator, caller, _):
+        simulator.faults.add(Order(fault=fault))
+        url = caller.http.base_url
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = await soon(reader.read())
+        writer.close()
+    gc.collect()  # what a connection died of is told only then
+
+    assert received.startswith(b"HTTP/1.1 ")
+    assert received.endswith(b"\r\n\r\n")
+    assert received.count(b"\r\n\r\n") == 1
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.HALF_CLOSE, Fault.TRUNCATED_REPLY, Fault.REPLY_LOST])
 async def test_faults_on_the_wire_strike_over_tls_too(fault: Fault) -> None:
     authority = trustme.CA()
@@ -378,10 +417,11 @@ async def test_stopping_cuts_whatever_is_under_way() -> None:
     [
         (b"HELLO\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000, b"400"),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 1_100_000, b"413"),
     ],
-    ids=["no request line", "no host", "endless header", "huge body"],
+    ids=["no request line", "no host", "tunnel", "endless header", "huge body"],
 )
 async def test_http_that_is_none_is_refused_and_the_server_lives_on(sent: bytes, status: bytes) -> None:
     async with simulated() as (_, caller, _clock):
@@ -394,6 +434,18 @@ async def test_http_that_is_none_is_refused_and_the_server_lives_on(sent: bytes,
 
     assert line.split()[1] == status
     assert after.status_code == 200
+
+
+async def test_nonsense_behind_a_head_is_refused_with_a_body() -> None:
+    async with simulated() as (_, caller, _clock):
+        url = caller.http.base_url
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\nHELLO\r\n\r\n")
+        writer.write_eof()
+        received = await soon(reader.read())
+        writer.close()
+
+    assert received.endswith(b'{"message": "Cannot process request body"}')
 
 
 async def test_a_caller_may_ask_before_it_sends_its_body() -> None:
@@ -444,6 +496,8 @@ async def test_orders_are_read_added_and_cleared_over_http() -> None:
         ({"fault": "silence", "times": 0}, "times is 0; allowed: 1 or more, or null for every call"),
         ({"fault": "status"}, "status is None; allowed: 300 to 599"),
         ({"fault": "status", "status": 200}, "status is 200; allowed: 300 to 599"),
+        ({"fault": "status", "status": 204}, "status is 204; allowed: 300 to 599"),
+        ({"fault": "status", "status": 101}, "status is 101; allowed: 300 to 599"),
         ({"fault": "code", "code": 0}, "code is 0; allowed: a number but 0"),
         ({"fault": "html", "code": 5}, "code makes no sense with fault html; allowed: with fault code"),
         ({"fault": "html", "retry_after": 5}, "retry_after makes no sense with fault html; "),

@@ -6,15 +6,17 @@ import sys
 import tempfile
 import traceback
 from importlib import import_module
-from pathlib import Path
 
 import click
 
 from flowsched import __version__
-from flowsched.errors import ConfigError, FlowschedError, LedgerError, SecretError, UsageError
+from flowsched.errors import ConfigError, FlowschedError, LedgerUnusable, SecretError, UsageError
 
 FINE, FOUND, USAGE, UNEXPECTED, UNUSABLE = 0, 1, 2, 3, 78
 """Exit codes: fine; found what was looked for; wrong usage; unexpected; configuration unusable at start."""
+
+INTERRUPTED, CLOSED_PIPE = 130, 141
+"""As a shell has them for programs that a signal ends: SIGINT, SIGPIPE."""
 
 COMMANDS = {
     "validate": "Check schedule files and say where each fault is.",
@@ -62,48 +64,50 @@ def group(ctx: click.Context, config: str | None) -> None:
     ctx.obj = config
 
 
-def main() -> None:
-    """Run the command line, and turn every error into a text and an exit code."""
-    sys.exit(_main(sys.argv[1:]))
-
-
-def _main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each way to end
+    """Run a command line; return its exit code, having turned every error into a text."""
     try:
         result = group.main(arguments, prog_name="flowsched", standalone_mode=False)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.Abort:
-        return 130
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
         return USAGE
     except FlowschedError as error:
         click.echo(f"flowsched: {error}", err=True)
-        return _exit_code(error)
+        return exit_code(error)
+    except SystemExit:
+        return CLOSED_PIPE  # click's own answer to one
+    except OSError as error:
+        click.echo(f"flowsched: cannot write: {error.strerror or error}", err=True)
+        return UNEXPECTED
     except Exception as error:  # noqa: BLE001 - the last door: no traceback reaches a user
         return _unexpected(error)
     return result if isinstance(result, int) else FINE
 
 
-def _exit_code(error: FlowschedError) -> int:
+def exit_code(error: FlowschedError) -> int:
+    """Return what a command exits with that an error has ended."""
     match error:
         case UsageError():
             return USAGE
-        case ConfigError() | SecretError() | LedgerError():
+        case ConfigError() | SecretError() | LedgerUnusable():
             return UNUSABLE
     return UNEXPECTED
 
 
 def _unexpected(error: Exception) -> int:
     """Keep the traceback for whoever mends the fault, and tell the user where it is."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="flowsched-fault-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as report:
-        report.write(f"flowsched {__version__}, Python {sys.version}\n")
-        traceback.print_exception(error, file=report)
-    click.echo(
-        f"flowsched: a fault of its own: {type(error).__name__}: {error}\n"
-        f"flowsched: please report it with {Path(report.name)}",
-        err=True,
-    )
+    click.echo(f"flowsched: a fault of its own: {type(error).__name__}: {error}", err=True)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="flowsched-fault-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as report:
+            report.write(f"flowsched {__version__}, Python {sys.version}\n")
+            traceback.print_exception(error, file=report)
+        click.echo(f"flowsched: please report it with {report.name}", err=True)
+    except OSError as reason:
+        click.echo(f"flowsched: and the report of it could not be written: {reason}", err=True)
     return UNEXPECTED

@@ -40,7 +40,8 @@ REFUSAL = Order(fault=Fault.STATUS, status=429, retry_after=90, on="trigger")
 
 _REFRESH = 0.25
 _UPCOMING = 8
-_ALL = 1000
+_SHOWN = 200
+_ALL = 100_000
 
 
 @click.command("demo", epilog="Example: flowsched demo --for 20s")
@@ -111,7 +112,7 @@ async def _watch(
     async with await Ledger.open_to_read(url) as ledger:
         with view(title) as picture:
             while not stop.is_set():
-                runs = await ledger.runs(limit=_ALL)
+                runs = await ledger.runs(limit=_SHOWN)
                 if not refused and any(run.state is RunState.TRIGGERED for run in runs):
                     simulator.faults.add(REFUSAL)
                     refused = True

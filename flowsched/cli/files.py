@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flowsched import config
-from flowsched.errors import UsageError
+from flowsched.errors import ConfigError, Problem, UsageError
 
 if TYPE_CHECKING:
     from flowsched.model import Catalog, Settings
@@ -31,13 +31,12 @@ def find_settings(option: str | None) -> Settings | None:
 
 
 def need_settings(option: str | None) -> Settings:
-    """Return the settings in force here, or raise UsageError saying where they were looked for."""
+    """Return the settings in force here, or raise ConfigError saying where they were looked for."""
     settings = find_settings(option)
     if settings is None:
-        raise UsageError(
-            "no flowsched.yaml found; looked at --config, $FLOWSCHED_CONFIG, ./flowsched.yaml and "
-            "/etc/flowsched/flowsched.yaml (flowsched.example.yaml shows what belongs in it)"
-        )
+        places = "--config, $FLOWSCHED_CONFIG, ./flowsched.yaml, /etc/flowsched/flowsched.yaml"
+        message = f"there is none; looked at {places}"
+        raise ConfigError([Problem("flowsched.yaml", 0, 0, "", message, "as flowsched.example.yaml shows")])
     return settings
 
 

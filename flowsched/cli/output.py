@@ -44,7 +44,8 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 def local(instant: datetime, zone: str) -> str:
     """Return the instant on the wall clock of `zone`, as `Sun 2026-03-29 03:00 +02:00`."""
     there = instant.astimezone(ZoneInfo(zone))
-    return f"{there:%a %Y-%m-%d %H:%M} {there.isoformat()[-6:]}"
+    text = there.isoformat(" ", "minutes")
+    return f"{there:%a} {text[:16]} {text[16:]}"
 
 
 def _plain(value: object) -> object:

@@ -3,29 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from flowsched import config
+from flowsched.cli import FINE, UNEXPECTED, exit_code
 from flowsched.cli.files import need_settings
 from flowsched.clock import SystemClock
 from flowsched.daemon import serve
+from flowsched.errors import ConfigError, FlowschedError
 from flowsched.ops import logs
+
+if TYPE_CHECKING:
+    from flowsched.clock import Clock
+
+log = logging.getLogger(__name__)
 
 
 @click.command("run", epilog="Example: flowsched --config /etc/flowsched/flowsched.yaml run")
 @click.pass_obj
-def command(config_option: str | None) -> None:
+def command(config_option: str | None) -> int:
     """Load and check the schedules, then fire them until SIGTERM or SIGINT.
 
     The first signal drains: attempts under way end, nothing new begins. The second ends at once; what
-    was cut off is in doubt at the next start. Exits with 78 where the configuration cannot be used.
+    was cut off is in doubt at the next start. Exits with 78 where the configuration or the ledger cannot
+    be used, and with 3 where it may be worth starting again.
     """
     clock = SystemClock()
-    logs.configure(sys.stderr, clock)
+    logs.configure(sys.stderr or io.StringIO(), clock)  # None: it was closed before we came
+    try:
+        _run(config_option, clock)
+    except FlowschedError as error:
+        for cause in _causes(error):
+            log.critical("flowsched cannot run", extra=cause)
+        return exit_code(error)
+    except Exception:
+        # Not to a file, as other commands do: a service's private folder for those goes with it.
+        log.critical("flowsched stopped by a fault of its own", exc_info=True)
+        return UNEXPECTED
+    finally:
+        logs.flush()
+    return FINE
+
+
+def _run(config_option: str | None, clock: Clock) -> None:
     settings = need_settings(config_option)
     catalog = config.load_catalog(settings.schedules, settings)
 
@@ -35,6 +62,13 @@ def command(config_option: str | None) -> None:
         await serve(settings, catalog, clock=clock, environ=os.environ, stop=stop, halt=halt)
 
     asyncio.run(main())
+
+
+def _causes(error: FlowschedError) -> list[dict[str, object]]:
+    """Return the fields of one event for each thing that is wrong."""
+    if isinstance(error, ConfigError):
+        return [{"problem": str(problem)} for problem in error.problems]
+    return [{"problem": str(error)}]
 
 
 def watch_signals(stop: asyncio.Event, halt: asyncio.Event) -> None:

@@ -38,13 +38,13 @@ def command(
     )
     if format_ == "json":
         print_json({"runs": [_record(run, tried) for run in runs]})
-    elif not runs:
-        click.echo("no such runs", err=True)
+    elif runs:
+        print_table(_RUN_HEADERS, [_run_row(run) for run in runs])
+        if tried is not None:
+            click.echo()
+            print_table(_ATTEMPT_HEADERS, [_attempt_row(each) for run in runs for each in tried[run.id]])
     else:
-        print_table(
-            ["run", "fire time (UTC)", "schedule", "state", "origin", "attempts", "instance", "reason"],
-            [row for run in runs for row in _rows(run, tried)],
-        )
+        click.echo("no such runs", err=True)
 
 
 async def _read(
@@ -58,8 +58,11 @@ async def _read(
         await ledger.aclose()
 
 
-def _rows(run: Run, tried: dict[int, list[Attempt]] | None) -> list[list[object]]:
-    head: list[object] = [
+_RUN_HEADERS = ["run", "fire time (UTC)", "schedule", "state", "origin", "attempts", "instance", "reason"]
+
+
+def _run_row(run: Run) -> list[object]:
+    return [
         run.id,
         run.fire_time,
         run.schedule_id,
@@ -69,19 +72,32 @@ def _rows(run: Run, tried: dict[int, list[Attempt]] | None) -> list[list[object]
         run.instance,
         run.reason,
     ]
-    return [head, *map(_attempt_row, (tried or {}).get(run.id, []))]
+
+
+_ATTEMPT_HEADERS = ["run", "attempt", "started (UTC)", "ended (UTC)", "outcome", "HTTP", "code", "detail"]
 
 
 def _attempt_row(attempt: Attempt) -> list[object]:
-    return [None, attempt.started_at, None, attempt.outcome, None, attempt.number, None, attempt.detail]
+    return [
+        attempt.run_id,
+        attempt.number,
+        attempt.started_at,
+        attempt.ended_at,
+        attempt.outcome,
+        attempt.http_status,
+        attempt.code,
+        attempt.detail,
+    ]
 
 
 def _record(run: Run, tried: dict[int, list[Attempt]] | None) -> dict[str, Any]:
+    """Return a run as JSON has it: spans in seconds, `attempts` the list of them where it was asked for."""
     retry = {
         name: value if isinstance(value, int | float) else value.total_seconds()
         for name, value in dataclasses.asdict(run.retry).items()
     }
     record = dataclasses.asdict(run) | {"retry": retry, "source": str(run.source)}
+    record["attempts_begun"] = record.pop("attempts")
     if tried is not None:
-        record["tried"] = [dataclasses.asdict(each) for each in tried.get(run.id, [])]
+        record["attempts"] = [dataclasses.asdict(each) for each in tried[run.id]]
     return record

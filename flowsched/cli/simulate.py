@@ -58,4 +58,5 @@ def _print_call(call: Call) -> None:
     fault = f" (fault {call.fault})" if call.fault else ""
     flow = f" flow {call.flow}" if call.flow else ""
     what = call.operation or f"{call.method} {call.path}"
-    click.echo(f"{stamp(call.began_at)} {what}{flow}: {call.outcome}{made}{fault}")
+    with suppress(BrokenPipeError):  # it goes on answering when nobody reads any more
+        click.echo(f"{stamp(call.began_at)} {what}{flow}: {call.outcome}{made}{fault}")

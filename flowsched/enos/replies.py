@@ -18,7 +18,13 @@ LONGEST_DETAIL = 300
 LONGEST_RETRY_AFTER = timedelta(days=31)
 """The longest quota period that EnOS knows is a month (enos-api section 8); beyond it is nonsense."""
 
+LARGEST_NUMBER = 10**18
+"""Beyond it a number of a reply is nonsense, and would not fit into the ledger."""
+
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+_JSON = re.compile(r"""[^!-~]*[{\["]""")
+"""How a body begins that is, or was to be, JSON of more than a word; before it, marks of an encoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,16 @@ def envelope(reply: Reply) -> Mapping[str, Any]:
 
 
 def number(fields: Mapping[str, Any], name: str) -> int | None:
-    """Return an integer field, also where it is sent as digits in a string; None where it is no integer."""
+    """Return an integer field, also where it is sent as digits in a string.
+
+    None where it is no integer, or beyond LARGEST_NUMBER.
+    """
     value = fields.get(name)
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER:
+        return value
+    return None
 
 
 def retry_after(reply: Reply, now: datetime) -> timedelta | None:
@@ -77,12 +88,22 @@ def retry_after(reply: Reply, now: datetime) -> timedelta | None:
 
 
 def said(reply: Reply) -> str:
-    """Return in words what the reply itself says: its message where it has one, else its text."""
-    fields = envelope(reply)
-    messages = (fields.get(name) for name in ("msg", "message"))
-    text = next((m for m in messages if isinstance(m, str)), None) or reply.body.decode(errors="replace")
+    """Return in words what the reply itself says: its message where it has one, else its text.
+
+    JSON without a message is not quoted, be it whole or cut off: it may hold a token that we do not know,
+    and so could not mask.
+    """
     flaw = f"the body is {reply.flaw}; " if reply.flaw else ""
-    return flaw + (f"it says: {text.strip()}" if text.strip() else "it says nothing")
+    text = reply.body.decode(errors="replace").strip()
+    message = _message(envelope(reply))
+    if not message and _JSON.match(text):
+        return f"{flaw}it carries no message"
+    return flaw + (f"it says: {message or text}" if text else "it says nothing")
+
+
+def _message(fields: Mapping[str, Any]) -> str:
+    messages = (fields.get(name) for name in ("msg", "message"))
+    return next((m.strip() for m in messages if isinstance(m, str) and m.strip()), "")
 
 
 def presentable(detail: str, secrets: Iterable[str]) -> str:

@@ -44,10 +44,6 @@ class LedgerReader:
         """Return the attempts of each run in order; an empty list for a run without any."""
         return await self._reader.do(lambda books: books.runs.attempts(run_ids))
 
-    async def counts(self, since: datetime) -> dict[RunState, int]:
-        """Return, for every state, how many runs with a fire time of `since` or later stand in it."""
-        return await self._reader.do(lambda books: books.runs.counts(since))
-
     async def aclose(self) -> None:
         """Close the ledger, after what was asked before is done. Harmless when repeated."""
         await self._reader.aclose()
@@ -66,6 +62,9 @@ class Ledger(LedgerReader):
 
     Calls that wait at the same time share one commit. They are carried out in the order in which they
     were made, each as a whole or not at all. A cancelled call is carried out nevertheless.
+
+    A call that raised LedgerError may have been carried out all the same (the answer of a commit can be
+    lost). It may be repeated word for word, with the same instant: what is found done is not done again.
     """
 
     def __init__(self, reader: LedgerThread, writer: LedgerThread) -> None:
@@ -117,10 +116,12 @@ class Ledger(LedgerReader):
         return await self._writer.do(lambda books: books.catalogs.apply(catalog, at))
 
     async def claim(self, rows: Sequence[NewRun], cursors: Sequence[Cursor]) -> list[Run]:
-        """Insert the runs that are new, move the cursors, and return the runs inserted, in the order given.
+        """Insert the runs that are new, move the cursors, and return those runs, in the order given.
 
         A run whose (schedule, fire time, origin) is taken is left out; so is an automatic one (schedule or
-        catch-up) whose (schedule, fire time) has an automatic run already. A cursor never moves back, and not
+        catch-up) whose (schedule, fire time) has an automatic run already. But where the same daemon has
+        claimed that run and sent nothing for it yet, it is returned as it stands: the claim was made before,
+        and its answer lost. A cursor never moves back, and not
         at all where its timing is no longer in force. Raises LedgerRefusal for a row that is not claimed,
         missed or skipped, and ValueError for a naive datetime.
         """

@@ -59,6 +59,7 @@ _FIRST = (
         revision TEXT NOT NULL,
         source_file TEXT NOT NULL,
         source_line INTEGER NOT NULL,
+        daemon TEXT NOT NULL,
         claimed_at BIGINT NOT NULL,
         updated_at BIGINT NOT NULL,
         CONSTRAINT runs_identity UNIQUE (schedule_id, fire_time, origin),

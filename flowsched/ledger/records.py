@@ -30,6 +30,7 @@ def row_of(new: NewRun) -> dict[str, Any]:
         "revision": new.revision,
         "source_file": new.source.file,
         "source_line": new.source.line,
+        "daemon": new.daemon,
         "claimed_at": new.claimed_at,
         "updated_at": new.claimed_at,
     }
@@ -55,6 +56,7 @@ def claimed_run(id_: int, new: NewRun) -> Run:
         attempts=0,
         revision=new.revision,
         source=new.source,
+        daemon=new.daemon,
         claimed_at=new.claimed_at,
         updated_at=new.claimed_at,
     )
@@ -80,6 +82,7 @@ def run_of(row: Row[Any]) -> Run:
         attempts=row.attempts,
         revision=row.revision,
         source=Source(row.source_file, row.source_line),
+        daemon=row.daemon,
         claimed_at=row.claimed_at,
         updated_at=row.updated_at,
     )

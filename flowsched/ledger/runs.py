@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from flowsched.errors import LedgerRefusal
 from flowsched.ledger import tables
 from flowsched.ledger.records import attempt_of, claimed_run, row_of, run_of
 from flowsched.ledger.sqlite import insert_or_nothing
 from flowsched.ledger.transitions import ARROWS, INITIAL_STATES, sources
-from flowsched.model import FINAL_STATES, RunState
+from flowsched.model import FINAL_STATES, Origin, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,11 +82,19 @@ _SETTLE = {
 _WHERE_IT_STANDS = select(_runs.state, _runs.attempts).where(_runs.id == bindparam("run_id"))
 _OPEN = select(tables.runs).where(_runs.state.in_(_OPEN_STATES)).order_by(_runs.fire_time, _runs.id)
 _NEWEST = select(tables.runs).order_by(_runs.fire_time.desc(), _runs.id.desc())
-# Every state is named so that the index on (state, fire_time) is sought, not scanned.
-_COUNTS = (
-    select(_runs.state, func.count().label("runs"))
-    .where(_runs.state.in_(tuple(RunState)), _runs.fire_time >= bindparam("since"))
-    .group_by(_runs.state)
+_UNBEGUN = select(tables.runs).where(
+    _runs.schedule_id == bindparam("of_schedule"),
+    _runs.fire_time == bindparam("at"),
+    _runs.origin.in_((Origin.SCHEDULE, Origin.CATCH_UP)),
+    _runs.daemon == bindparam("of_daemon"),
+    _runs.state == RunState.CLAIMED,
+    _runs.attempts == 0,
+)
+# Each move of a run writes the instant of the call, to the microsecond.
+_DONE_BEFORE = select(tables.runs).where(
+    _runs.id == bindparam("run_id"),
+    _runs.state == bindparam("to_state"),
+    _runs.updated_at == bindparam("at"),
 )
 
 
@@ -106,14 +114,21 @@ class Runs:
         ids = {(one.schedule_id, one.fire_time, one.origin): one.id for one in inserted}
         # Popped, so that a key given twice is answered once.
         found = ((row, ids.pop((row.schedule_id, row.fire_time, row.origin), None)) for row in rows)
-        return [claimed_run(id_, row) for row, id_ in found if id_ is not None]
+        answers = (self._unbegun(row) if id_ is None else claimed_run(id_, row) for row, id_ in found)
+        return list({run.id: run for run in answers if run is not None}.values())
+
+    def _unbegun(self, row: NewRun) -> Run | None:
+        """Return the run that has the place of this row, if the same daemon claimed it and sent nothing."""
+        values = {"of_schedule": row.schedule_id, "at": row.fire_time, "of_daemon": row.daemon}
+        found = self._connection.execute(_UNBEGUN, values).one_or_none()
+        return None if found is None else run_of(found)
 
     def begin_attempt(self, run_id: int, number: int, at: datetime) -> Run:
         """Move the run to sending, and write the attempt's row."""
         values = {"run_id": run_id, "number": number, "at": at}
         begun = self._connection.execute(_BEGIN, values).one_or_none()
         if begun is None:
-            raise self._refusal(run_id, f"attempt {number} cannot begin")
+            return self._found_done(run_id, RunState.SENDING, at, f"attempt {number} cannot begin", number)
         row = {"run_id": run_id, "number": number, "started_at": at}
         self._connection.execute(insert(tables.attempts), row)
         return run_of(begun)
@@ -126,7 +141,7 @@ class Runs:
         values = _entering(run_id, at, step) | {"number": number, "answered": answer.instance}
         moved = self._connection.execute(_END_RUN, values).one_or_none()
         if moved is None:
-            raise self._refusal(run_id, wish)
+            return self._found_done(run_id, step.state, at, wish, number)
         self._connection.execute(_END_ATTEMPT, _ending(run_id, number, at, answer))
         return run_of(moved)
 
@@ -137,7 +152,7 @@ class Runs:
             raise self._refusal(run_id, f"{wish} but by beginning an attempt")
         moved = self._connection.execute(_SETTLE[step.state], _entering(run_id, at, step)).one_or_none()
         if moved is None:
-            raise self._refusal(run_id, wish)
+            return self._found_done(run_id, step.state, at, wish)
         return run_of(moved)
 
     def open_runs(self) -> list[Run]:
@@ -162,10 +177,15 @@ class Runs:
                 found[row.run_id].append(attempt_of(row))
         return found
 
-    def counts(self, since: datetime) -> dict[RunState, int]:
-        """Return how many runs stand in each state."""
-        found = {row.state: row.runs for row in self._connection.execute(_COUNTS, {"since": since})}
-        return {state: found.get(state, 0) for state in RunState}
+    def _found_done(
+        self, run_id: int, state: RunState, at: datetime, wish: str, number: int | None = None
+    ) -> Run:
+        """Return the run where this very call has moved it before, and only its answer was lost."""
+        values = {"run_id": run_id, "to_state": state, "at": at}
+        found = self._connection.execute(_DONE_BEFORE, values).one_or_none()
+        if found is None or number not in (None, found.attempts):
+            raise self._refusal(run_id, wish)
+        return run_of(found)
 
     def _refusal(self, run_id: int, wish: str) -> LedgerRefusal:
         row = self._connection.execute(_WHERE_IT_STANDS, {"run_id": run_id}).one_or_none()

@@ -24,10 +24,11 @@ class Session:
     """Runs operations in groups over a connection to a ledger that is there and of our version."""
 
     def __init__(self, database: SqliteFile, access: Access) -> None:
+        """Raise LedgerError where there is no file; the one that is there is the only one ever used."""
         self._database = database
         self._access = access
         self._connection: Connection | None = None
-        self._identity = (0, 0)
+        self._identity = database.require_file()
 
     def run(self, operations: Sequence[Callable[[Books], object]]) -> list[Result]:
         """Run the operations in one transaction, and return one result each when it is committed.
@@ -59,7 +60,7 @@ class Session:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            self._identity = self._database.require_file()
+            self._database.require_unmoved(self._identity)
             self._connection = self._database.connect(self._access)
             with self._connection.begin():
                 require_newest(self._connection, str(self._database.path))

@@ -114,7 +114,7 @@ class SqliteFile:
             raise _bad_url(f"it has an unknown option, {unknown[0]}")
         if not 0 <= timeout <= _LONGEST_TIMEOUT:
             raise _bad_url(f"its timeout is not from 0 to {_LONGEST_TIMEOUT:g} seconds")
-        return cls(Path(str(parsed.database)).absolute(), timeout)
+        return cls(Path(str(parsed.database)).resolve(), timeout)
 
     def create(self) -> None:
         """Make the file, empty and for its owner alone, unless it is there; raises LedgerError."""
@@ -157,7 +157,7 @@ class SqliteFile:
             raise LedgerError(f"the lock {path} cannot be made: {error.strerror}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             holder = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
             os.close(lock)
             raise self._unusable(
@@ -169,9 +169,11 @@ class SqliteFile:
         return lock
 
     def require_unmoved(self, identity: tuple[int, int]) -> None:
-        """Raise LedgerError unless the file is still the one that was opened."""
+        """Raise LedgerError where the file is gone, LedgerUnusable where another has its place."""
         if self.require_file() != identity:
-            raise LedgerError(f"the ledger {self.path} was replaced by another file while it was in use")
+            raise self._unusable(
+                "was replaced by another file while in use: put the old one back, or start flowsched anew"
+            )
 
     def connect(self, access: Access) -> Connection:
         """Open the file, which must exist; raises LedgerError."""

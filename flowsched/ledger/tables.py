@@ -130,6 +130,7 @@ runs = Table(
     Column("revision", Text, nullable=False),
     Column("source_file", Text, nullable=False),
     Column("source_line", Integer, nullable=False),
+    Column("daemon", Text, nullable=False),
     Column("claimed_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
 )

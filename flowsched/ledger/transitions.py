@@ -13,7 +13,7 @@ INITIAL_STATES = frozenset({RunState.CLAIMED, RunState.MISSED, RunState.SKIPPED}
 """What a run may be when it enters the ledger."""
 
 ARROWS: Mapping[RunState, frozenset[RunState]] = {
-    RunState.CLAIMED: frozenset({RunState.SENDING, RunState.FAILED, RunState.MISSED}),
+    RunState.CLAIMED: frozenset({RunState.SENDING, RunState.FAILED}),
     RunState.SENDING: frozenset({RunState.TRIGGERED, RunState.WAITING, RunState.IN_DOUBT, RunState.FAILED}),
     RunState.WAITING: frozenset({RunState.SENDING, RunState.FAILED}),
     RunState.IN_DOUBT: frozenset({RunState.TRIGGERED, RunState.SENDING, RunState.FAILED}),

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from datetime import datetime
+from queue import Full, Queue
+from threading import Thread
 from typing import TYPE_CHECKING, TextIO
+
+from flowsched.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,16 +26,71 @@ _CHATTY = ("apscheduler", "httpx", "httpcore", "asyncio")
 """Libraries that log each thing they do at INFO (httpx with the whole URL); only their warnings are ours."""
 
 
+BACKLOG = 10_000
+"""Lines that may wait for a reader who does not read; what comes beyond is counted, and the count is told."""
+
+FAREWELL = 2.0
+"""Real seconds for the last lines to be read in, when the process ends."""
+
+
 def configure(stream: TextIO, clock: Clock) -> None:
-    """Send every event of the process to `stream`, stamped with `clock`."""
-    formatter = TextFormatter(clock) if stream.isatty() else JsonFormatter(clock)
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter)
+    """Send every event of the process to `stream`, stamped with `clock`.
+
+    A thread writes: a terminal that is halted, or a pipe that nobody reads, must not halt the daemon.
+    """
+    handler = _Outbox(stream)
+    handler.setFormatter(TextFormatter(clock) if stream.isatty() else JsonFormatter(clock))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def flush() -> None:
+    """Wait until all that was logged is written, for FAREWELL seconds at most."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+class _Outbox(logging.Handler):
+    """Formats at once, and has a thread of its own write the lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: Queue[str] = Queue(BACKLOG)
+        self._lost = 0
+        Thread(target=self._write_all, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Leave the line to the thread; count it where too many wait."""
+        try:
+            if self._lost:
+                self._tell_of_the_lost(record)
+            self._lines.put_nowait(self.format(record))
+        except Full:
+            self._lost += 1
+
+    def flush(self) -> None:
+        """Wait as the module's `flush` says; logging itself does so when the process ends."""
+        with self._lines.all_tasks_done:
+            self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, FAREWELL)
+
+    def _tell_of_the_lost(self, record: logging.LogRecord) -> None:
+        text = f"log lines lost, as nobody read them: {self._lost}"
+        told = logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, text, (), None)
+        self._lines.put_nowait(self.format(told))
+        self._lost = 0
+
+    def _write_all(self) -> None:
+        while True:
+            line = self._lines.get()
+            # Whoever closed the other end has no use for the line; the daemon goes on without a reader.
+            with suppress(OSError, ValueError):
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            self._lines.task_done()
 
 
 class JsonFormatter(logging.Formatter):
@@ -42,12 +102,12 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the event as one line of JSON."""
-        event = {
+        event: dict[str, object] = {
             "time": stamp(self._clock.now()),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
-            **{name: _plain(value) for name, value in _fields(record)},
         }
+        event = event | {name: _plain(value) for name, value in _fields(record)} | event
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
         return json.dumps(event, ensure_ascii=False)
@@ -62,7 +122,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the event as one line (more only where there is a traceback)."""
-        event = record.getMessage()
+        event = printable(record.getMessage())
         if colour := _COLOURS.get(record.levelno):
             event = f"\x1b[{colour}m{event}\x1b[0m"
         fields = "".join(f" {name}={_shown(_plain(value))}" for name, value in _fields(record))
@@ -89,5 +149,5 @@ def _plain(value: object) -> object:
 
 
 def _shown(value: object) -> str:
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=\n\r\t\x1b') else text
+    text = printable(str(value))
+    return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=') else text

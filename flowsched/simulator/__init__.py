@@ -6,12 +6,13 @@ It keeps what enos-api documents and checks what it gets by its own code:
 - `apim-signature` over the decoded, sorted query, the raw body and the timestamp;
 - the three triggers, with the ids of section 5, one running instance a flow, the others waiting, and one
   instance a flow and UTC minute of `triggerTime`;
-- Get Flow, Get, List and Cancel Flow Instance, and the two operations on `time`;
+- Get Flow, and Delete Flow, which is a GET and really deletes;
+- Get, List and Cancel Flow Instance, and the two operations on `time`;
 - both versions: v2.1, and v2.0 with its own path, its `status` envelope and no Trigger Flow From Task.
 
-Other operations (save, import, export, delete, directories, tasks) are not there and answer 404; the wrong
-method answers 405. Where the documentation is silent, `Behaviour` says what is done, and can be told
-otherwise.
+Other operations (save, import, export, directories, tasks) are not there and answer 404; the wrong method
+answers 405. Where the documentation is silent, `Behaviour` says what is done, and can be told otherwise. One
+bound is our own: a `triggerTime` past the year 9999 in GMT+8 is an invalid body, as it could not be shown.
 
 `GET /_simulator/books` shows every call and instance, `POST /_simulator/faults` orders a fault (the fields of
 `Order`), `GET` shows the standing orders, `DELETE` clears them.

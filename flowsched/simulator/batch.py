@@ -5,25 +5,31 @@ Every operation answers with its `data`, or raises `Refusal`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowsched.simulator.instances import Instance, Instances, instance_id
-from flowsched.simulator.messages import INVALID_BODY, Refusal
-from flowsched.simulator.reading import json_document, json_object, natural
+from flowsched.simulator.messages import (
+    EPOCH,
+    INVALID_BODY,
+    Refusal,
+    json_document,
+    json_object,
+    natural,
+    unix_ms,
+)
 from flowsched.simulator.search import found
-from flowsched.simulator.structs import TIME_ZONE, flow_struct, instance_struct, listed_struct
+from flowsched.simulator.structs import LATEST, TIME_ZONE, flow_struct, instance_struct, listed_struct
 from flowsched.simulator.world import DataShape, SimFlow, UnknownInstance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from flowsched.simulator.messages import Request
+    from flowsched.simulator.routing import Operation
     from flowsched.simulator.world import Behaviour, User
 
 ANY_FLOW = SimFlow()
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Batch:
@@ -34,6 +40,7 @@ class Batch:
         self._flows = flows
         self._behaviour = behaviour
         self._instances = Instances(self._duration)
+        self._deleted: set[int] = set()
 
     def perform(self, operation: Operation, request: Request, now: datetime) -> object:
         """Carry out one operation and return its `data`; `Refusal` where the service says no."""
@@ -60,12 +67,16 @@ class Batch:
         return self._create(body, None, _overrides(body.get("parameters")), now)
 
     def get_flow(self, request: Request, _: datetime) -> object:
-        """Get Flow; an unknown flow gets the code of the triggers [U]."""
-        id_ = natural(request.parameters.get("flowId"))
-        flow = self._flow(id_)
-        if id_ is None or flow is None:
-            raise Refusal(62102)
+        """Get Flow."""
+        id_, flow = self._flow_in(request.parameters)
         return flow_struct(id_, flow, self._owners(flow), user_locked=self._user.locked)
+
+    def delete_flow(self, request: Request, _: datetime) -> object:
+        """Delete Flow, for good, locked or not; the instances made of it live on as they were [U]."""
+        id_, flow = self._flow_in(request.parameters)
+        self._check_owner(self._owners(flow))
+        self._deleted.add(id_)
+        return ""
 
     def get_instance(self, request: Request, now: datetime) -> object:
         """Get Flow Instance."""
@@ -98,7 +109,7 @@ class Batch:
 
     def current_time(self, _: Request, now: datetime) -> object:
         """Get Current Time, in milliseconds of the Unix epoch."""
-        return (now - EPOCH) // timedelta(milliseconds=1)
+        return unix_ms(now)
 
     def time_zone(self, _: Request, __: datetime) -> object:
         """Get Time Zone."""
@@ -107,7 +118,7 @@ class Batch:
     def _create(
         self, body: Mapping[str, Any], task: int | None, overrides: Mapping[str, str], now: datetime
     ) -> object:
-        id_, trigger_time = _number(body, "flowId"), _instant(body, "triggerTime")
+        id_, trigger_time = _number(body, "flowId"), _trigger_time(body)
         flow = self._flow(id_)
         if flow is None:
             raise Refusal(62102)
@@ -133,13 +144,28 @@ class Batch:
     def _check_may_change(self, flow: SimFlow, owners: frozenset[str]) -> None:
         if self._user.locked:
             raise Refusal(62105)
-        if self._user.name not in owners:
-            raise Refusal(62103)
+        self._check_owner(owners)
         if flow.locked:
             # The number for a locked workflow is not documented [U].
             raise Refusal(62105, "The workflow has been locked")
 
-    def _flow(self, id_: int | None) -> SimFlow | None:
+    def _check_owner(self, owners: frozenset[str]) -> None:
+        if self._user.name not in owners:
+            raise Refusal(62103)
+
+    def _flow_in(self, parameters: Mapping[str, str]) -> tuple[int, SimFlow]:
+        """Return the flow that a query names; an unknown one gets the code of the triggers [U]."""
+        id_ = natural(parameters.get("flowId"))
+        flow = None if id_ is None else self._flow(id_)
+        if id_ is None or flow is None:
+            raise Refusal(62102)
+        return id_, flow
+
+    def _flow(self, id_: int) -> SimFlow | None:
+        return None if id_ in self._deleted else self._flow_ever(id_)
+
+    def _flow_ever(self, id_: int) -> SimFlow | None:
+        """Return a flow, be it deleted since; None: there never was one."""
         if not id_:
             return None
         return ANY_FLOW if self._flows is None else self._flows.get(id_)
@@ -148,39 +174,12 @@ class Batch:
         return frozenset({self._user.name}) if flow.owners is None else flow.owners
 
     def _flow_and_owners(self, id_: int) -> tuple[SimFlow, frozenset[str]]:
-        flow = self._flow(id_) or ANY_FLOW
+        flow = self._flow_ever(id_) or ANY_FLOW
         return flow, self._owners(flow)
 
     def _duration(self, id_: int) -> timedelta:
-        flow = self._flow(id_) or ANY_FLOW
+        flow = self._flow_ever(id_) or ANY_FLOW
         return self._behaviour.instance_duration if flow.duration is None else flow.duration
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation of the service."""
-
-    method: str
-    act: Callable[[Batch, Request, datetime], object]
-    names_user: bool = True
-    """Whether `userId` and `orgId` are mandatory."""
-    in_v2_0: bool = True
-
-
-OPERATIONS: Mapping[str, Operation] = {
-    "flows.trigger": Operation("POST", Batch.trigger),
-    "flows.triggerFromTask": Operation("POST", Batch.trigger_from_task, in_v2_0=False),
-    "flows.updateAndTrigger": Operation("POST", Batch.update_and_trigger),
-    "flows.get": Operation("GET", Batch.get_flow),
-    "flowInstances.get": Operation("GET", Batch.get_instance),
-    "flowInstances.search": Operation("POST", Batch.list_instances),
-    "flowInstances.cancel": Operation("POST", Batch.cancel_instance),
-    "time.getCurrentTime": Operation("GET", Batch.current_time, names_user=False),
-    "time.getTimeZone": Operation("GET", Batch.time_zone, names_user=False),
-}
-"""By resource and action. Those that no scheduler needs (save, import, export, delete, ...) are left out."""
-
-TRIGGERS = frozenset({"flows.trigger", "flows.triggerFromTask", "flows.updateAndTrigger"})
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -197,11 +196,12 @@ def _number(body: Mapping[str, Any], key: str) -> int:
     return number
 
 
-def _instant(body: Mapping[str, Any], key: str) -> datetime:
-    try:
-        return EPOCH + timedelta(milliseconds=_number(body, key))
-    except OverflowError:
-        raise Refusal(62102, INVALID_BODY) from None
+def _trigger_time(body: Mapping[str, Any]) -> datetime:
+    """Read `triggerTime`. The latest is our own bound: how far ahead EnOS lets it lie is not known [U]."""
+    milliseconds = _number(body, "triggerTime")
+    if milliseconds > unix_ms(LATEST):
+        raise Refusal(62102, INVALID_BODY)
+    return EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def _overrides(parameters: object) -> dict[str, str]:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from flowsched.errors import UsageError
 from flowsched.simulator.books import written_call, written_instance
-from flowsched.simulator.messages import Reply, gateway_reply, json_reply
+from flowsched.simulator.messages import Reply, gateway_reply, json_object, json_reply
 from flowsched.simulator.orders import read_order, written_order
-from flowsched.simulator.reading import json_object
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,16 +9,25 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowsched.simulator.batch import EPOCH, OPERATIONS, TRIGGERS, Batch
+from flowsched.simulator.batch import Batch
 from flowsched.simulator.books import Books, Call, Signature
+from flowsched.simulator.effects import retry_after, spoilt
 from flowsched.simulator.faults import Faults
-from flowsched.simulator.messages import TOKEN, Dialect, Refusal, Reply, gateway_reply, json_reply
+from flowsched.simulator.messages import (
+    TOKEN,
+    Dialect,
+    Refusal,
+    Reply,
+    flow_named,
+    gateway_reply,
+    json_object,
+    json_reply,
+    natural,
+    unix_ms,
+)
 from flowsched.simulator.orders import Fault, Order
-from flowsched.simulator.quota import Quota
-from flowsched.simulator.reading import flow_named, json_object, natural
-from flowsched.simulator.routing import route
+from flowsched.simulator.routing import OPERATIONS, TRIGGERS, route
 from flowsched.simulator.signature import expected_signature, same
-from flowsched.simulator.spoil import retry_after, spoilt
 from flowsched.simulator.tokens import Tokens
 from flowsched.simulator.world import AuthFailure
 
@@ -34,7 +43,7 @@ UNSEEN = frozenset({Fault.RESET, Fault.SILENCE, Fault.REPLY_LOST, Fault.HALF_CLO
 """Faults under which no reply is begun."""
 PASSES = frozenset({Signature.GOOD, Signature.NOT_NEEDED})
 NOT_PROCESSED = "not processed"
-MILLISECOND = timedelta(milliseconds=1)
+MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,27 @@ class _Result:
     reply: Reply
     outcome: str
     created: str | None = None
+
+
+@dataclass(slots=True)
+class Quota:
+    """So many calls in each UTC minute, as in enos-api section 8; None: as many as come."""
+
+    calls_per_minute: int | None
+    _minute: int | None = None
+    _spent: int = 0
+
+    def spend(self, now: datetime) -> int | None:
+        """Count a call and return None; or the seconds, at least 1, until the next minute if none is left."""
+        if self.calls_per_minute is None:
+            return None
+        minute, second = divmod(int(now.timestamp()), MINUTE)
+        if minute != self._minute:
+            self._minute, self._spent = minute, 0
+        if self._spent >= self.calls_per_minute:
+            return MINUTE - second
+        self._spent += 1
+        return None
 
 
 class Gateway:
@@ -112,8 +142,8 @@ class Gateway:
         if milliseconds is None:
             return False
         # Compared as numbers: a timestamp may lie beyond the years that a datetime can hold.
-        tolerance = self._behaviour.timestamp_tolerance // MILLISECOND
-        return abs((now - EPOCH) // MILLISECOND - milliseconds) <= tolerance
+        tolerance = self._behaviour.timestamp_tolerance // timedelta(milliseconds=1)
+        return abs(unix_ms(now) - milliseconds) <= tolerance
 
     def _result(
         self, request: Request, way: Route, signature: Signature, order: Order | None, now: datetime

@@ -1,16 +1,19 @@
-"""What comes in and what goes out, and the envelopes of the three services."""
+"""What comes in, read as leniently as EnOS seems to read it and no more; what goes out, and its envelopes."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
 JSON_TYPE = "application/json;charset=UTF-8"
+LONGEST_NUMBER = 18
+"""Digits of a Java long that never overflow."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,41 @@ class Request:
     """When its first bytes arrived."""
     complete_at: datetime | None
     """When its last byte had arrived; None where it was cut short by us."""
+
+
+def json_document(text: str | bytes) -> object:
+    """Return whatever JSON a text holds; None where it holds none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a body; None where there is anything else."""
+    document = json_document(body)
+    return document if isinstance(document, dict) else None
+
+
+def natural(value: object) -> int | None:
+    """Read a number from 0 that came as an integer or as a string of digits (enos-api section 3.1)."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= LONGEST_NUMBER:
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**LONGEST_NUMBER:
+        return value
+    return None
+
+
+def flow_named(parameters: Mapping[str, str], body: bytes) -> int | None:
+    """Return the flow that a call is about, be it by its id or by that of an instance; None: no flow."""
+    named: Mapping[str, Any] = {**parameters, **(json_object(body) or {})}
+    direct = natural(named.get("flowId"))
+    return direct if direct is not None else natural(str(named.get("flowInstId", "")).partition("-")[0])
+
+
+def unix_ms(instant: datetime) -> int:
+    """Return the whole milliseconds since the Unix epoch, rounded down."""
+    return (instant - EPOCH) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from flowsched.errors import UsageError
-from flowsched.simulator.batch import OPERATIONS, TRIGGERS
-from flowsched.simulator.routing import TOKEN_OPERATIONS
+from flowsched.simulator.routing import OPERATIONS, TOKEN_OPERATIONS, TRIGGERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,14 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowsched.simulator.batch import OPERATIONS
+from flowsched.simulator.batch import Batch
 from flowsched.simulator.messages import TOKEN, V2_0, V2_1, Dialect, Reply, gateway_reply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from flowsched.simulator.messages import Request
 
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the service."""
+
+    method: str
+    act: Callable[[Batch, Request, datetime], object]
+    names_user: bool = True
+    """Whether `userId` and `orgId` are mandatory."""
+    in_v2_0: bool = True
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "flows.trigger": Operation("POST", Batch.trigger),
+    "flows.triggerFromTask": Operation("POST", Batch.trigger_from_task, in_v2_0=False),
+    "flows.updateAndTrigger": Operation("POST", Batch.update_and_trigger),
+    "flows.get": Operation("GET", Batch.get_flow),
+    "flows.delete": Operation("GET", Batch.delete_flow),
+    "flowInstances.get": Operation("GET", Batch.get_instance),
+    "flowInstances.search": Operation("POST", Batch.list_instances),
+    "flowInstances.cancel": Operation("POST", Batch.cancel_instance),
+    "time.getCurrentTime": Operation("GET", Batch.current_time, names_user=False),
+    "time.getTimeZone": Operation("GET", Batch.time_zone, names_user=False),
+}
+"""By resource and action. Save, import, export, directories and tasks are left out."""
+TRIGGERS = frozenset({"flows.trigger", "flows.triggerFromTask", "flows.updateAndTrigger"})
 TOKEN_OPERATIONS = frozenset({"token.get", "token.refresh"})
 
 

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from flowsched.simulator.messages import Refusal
-from flowsched.simulator.reading import natural
+from flowsched.simulator.messages import Refusal, natural, unix_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from flowsched.simulator.instances import Instance
 
@@ -41,9 +40,8 @@ class _Filter:
     statuses: frozenset[str]
 
     def passes(self, instance: Instance, struct: Mapping[str, object]) -> bool:
-        milliseconds = (instance.trigger_time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
         return (
-            self.from_ms <= milliseconds < self.to_ms
+            self.from_ms <= unix_ms(instance.trigger_time) < self.to_ms
             and (self.expression in instance.id or self.expression in str(struct["flowName"]))
             and (not self.owner or f";{self.owner};" in str(struct["owner"]))
             and (not self.statuses or str(int(instance.status)) in self.statuses)

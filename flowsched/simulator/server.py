@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from flowsched.simulator.acts import act
 from flowsched.simulator.control import PREFIX, control
+from flowsched.simulator.effects import act
 from flowsched.simulator.messages import gateway_reply
 from flowsched.simulator.wire import Wire
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TIME_ZONE = "GMT+8"
 _GMT8 = timezone(timedelta(hours=8))
+LATEST = datetime.max.replace(tzinfo=_GMT8)
+"""The last trigger time that can be shown."""
 _MANUAL = 0
 _EFFECTIVE = datetime(2026, 1, 1)  # noqa: DTZ001 - the service's own stamps have no zone
 

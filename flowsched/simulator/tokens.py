@@ -5,8 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from flowsched.simulator.messages import Refusal
-from flowsched.simulator.reading import json_object, natural
+from flowsched.simulator.messages import Refusal, json_object, natural
 from flowsched.simulator.signature import expected_encryption, same
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from email.utils import format_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import h11
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 1 << 20
 CHUNK = 1 << 16
+BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER on, with no time to linger: closing sends RST instead of FIN."""
 
@@ -36,15 +38,20 @@ class Wire:
         self._clock = clock
         self._http = h11.Connection(h11.SERVER)
         self._began_at: datetime | None = None
+        self._method: str | None = None
 
     async def head(self) -> Request | None:
         """Return the next request, its body yet to come; None: the peer is done."""
         event = await self._event()
         if not isinstance(event, h11.Request):
             return None
+        if event.method == b"CONNECT":
+            # There is nowhere to lead a tunnel, and success on order would take h11 out of HTTP.
+            raise h11.RemoteProtocolError("no tunnel starts here")
+        self._method = event.method.decode("latin-1")
         path, _, query = event.target.decode("latin-1").partition("?")
         return Request(
-            method=event.method.decode("latin-1"),
+            method=self._method,
             path=path,
             parameters=decoded(query),
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers},
@@ -71,14 +78,21 @@ class Wire:
         await self._write(self._http.send(h11.EndOfMessage()))
 
     async def send_part(self, reply: Reply, size: int) -> None:
-        """Send the head of a reply, that promises the whole body, and so many bytes of it."""
+        """Send the head of a reply, that promises the whole body, and so many bytes of it.
+
+        No bytes where HTTP has no body: the head then tells what it would be, as it may.
+        """
         await self._send_head(reply, ("Content-Length", str(len(reply.body))))
-        await self._write(self._http.send(h11.Data(reply.body[:size])))
+        if self._has_body(reply):
+            await self._write(self._http.send(h11.Data(reply.body[:size])))
 
     async def drip(self, reply: Reply, seconds: float) -> None:
-        """Send the head of a reply and then a blank at a time; ends only by an error or a cancellation."""
+        """Send the head of a reply and then a blank at a time; ends only by an error or a cancellation.
+
+        Where HTTP has no body, the head is all.
+        """
         await self._send_head(reply, ("Transfer-Encoding", "chunked"))
-        while True:
+        while self._has_body(reply):
             await self._write(self._http.send(h11.Data(b" ")))
             await self._clock.sleep(seconds)
 
@@ -91,6 +105,7 @@ class Wire:
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
+        self._method = None
         self._began_at = self._clock.now() if self._http.trailing_data[0] else None
         return True
 
@@ -121,6 +136,9 @@ class Wire:
             self._began_at = self._began_at or self._clock.now()
             self._http.receive_data(data)
         return event
+
+    def _has_body(self, reply: Reply) -> bool:
+        return self._method != "HEAD" and reply.status not in BODILESS
 
     async def _send_head(self, reply: Reply, framing: tuple[str, str]) -> None:
         headers = [

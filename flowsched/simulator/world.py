@@ -102,7 +102,7 @@ class Behaviour:
     """How far `apim-timestamp` may be off, either way, inclusive; [U], this is the retired v1 gateway's."""
     auth_failure: AuthFailure = AuthFailure.HTTP_401
     refusal_status: int = 200
-    """HTTP status of business errors; [U]."""
+    """HTTP status of business errors, 200 to 599; [U]. After 204 and 304 there is no body to read."""
     unknown_instance: UnknownInstance = UnknownInstance.CODE_62102
     instance_data: DataShape = DataShape.OBJECT
     first_page: int = 1

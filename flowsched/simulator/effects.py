@@ -1,4 +1,4 @@
-"""Faults that change what a reply says; how it gets to the caller is for `acts`."""
+"""What the faults on order do: to what a reply says, and to how it gets to the caller, if it does."""
 
 from __future__ import annotations
 
@@ -14,9 +14,26 @@ from flowsched.simulator.orders import Fault, Order
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from flowsched.clock import Clock
+    from flowsched.simulator.wire import Wire
+
 HUGE = 1 << 20
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
 ELSEWHERE = "/elsewhere"
+NO_STATUS_LINE = b"EnOS says hello\r\n\r\n"
+ENDING = frozenset(
+    {
+        Fault.RESET,
+        Fault.SILENCE,
+        Fault.HALF_CLOSE,
+        Fault.GARBAGE,
+        Fault.DRIP,
+        Fault.TRUNCATED_REPLY,
+        Fault.REPLY_LOST,
+        Fault.CLOSE_IDLE,
+    }
+)
+"""Faults after which the connection is closed."""
 
 
 def spoilt(reply: Reply, order: Order, dialect: Dialect, now: datetime) -> Reply:
@@ -66,3 +83,28 @@ def _other_key(body: bytes) -> bytes:
     other = {"code": "status", "status": "code"}
     document = json.loads(body)
     return json.dumps({other.get(key, key): value for key, value in document.items()}).encode()
+
+
+async def act(wire: Wire, reply: Reply, order: Order, clock: Clock) -> bool:
+    """Send a reply as ordered; True: the connection goes on, if HTTP lets it."""
+    match order.fault:
+        case Fault.RESET:
+            wire.reset()
+        case Fault.SILENCE:
+            await wire.until_closed()
+        case Fault.HALF_CLOSE:
+            await wire.half_close()
+        case Fault.GARBAGE:
+            await wire.send_raw(NO_STATUS_LINE)
+        case Fault.DRIP:
+            await wire.drip(reply, order.delay)
+        case Fault.TRUNCATED_REPLY:
+            await wire.send_part(reply, len(reply.body) // 2)
+        case Fault.SLOW:
+            await clock.sleep(order.delay)
+            await wire.send(reply)
+        case Fault.REPLY_LOST:
+            pass
+        case _:
+            await wire.send(reply)
+    return order.fault not in ENDING
