@@ -159,6 +159,60 @@ def test_arbitrary_data_is_read_or_refused(
     refused_or_read(folder, yaml.safe_dump(whole, allow_unicode=True).encode(errors="surrogatepass"))
 
 
+UNSEEN = {
+    "soft hyphen": "\u00ad",
+    "grapheme joiner": "\u034f",
+    "Arabic letter mark": "\u061c",
+    "Hangul filler": "\u3164",
+    "zero-width space": "\u200b",
+    "zero-width non-joiner": "\u200c",
+    "zero-width joiner": "\u200d",
+    "left-to-right mark": "\u200e",
+    "right-to-left mark": "\u200f",
+    "line separator": "\u2028",
+    "right-to-left override": "\u202e",
+    "word joiner": "\u2060",
+    "invisible times": "\u2062",
+    "first strong isolate": "\u2068",
+    "variation selector": "\ufe00",
+    "byte order mark": "\ufeff",
+    "annotation": "\ufff9",
+    "not a character": "\uffff",
+    "tag": "\U000e0041",
+    "another variation selector": "\U000e0100",
+    "NUL": "\0",
+    "next line": "\x85",
+}
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("character", UNSEEN.values(), ids=UNSEEN)
+def test_a_character_that_does_not_show_is_refused_as_it_is_and_escaped(
+    character: str, loader: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_Loader", loader)
+    (tmp_path / "bare.yaml").write_text(f"# wind{character}data\n", encoding="utf-8")
+    (tmp_path / "escaped.yaml").write_text(f'schedules: {{"wind\\U{ord(character):08x}data": 1}}\n')
+
+    with pytest.raises(ConfigError) as caught:
+        load_catalog(str(tmp_path), None)
+
+    bare, escaped = caught.value.problems
+    assert (bare.line, bare.column) == (1, 7)
+    assert bare.message == f"a character that does not show: U+{ord(character):04X}"
+    assert escaped.message == "a character that does not show is escaped in this text"
+
+
+@pytest.mark.parametrize(
+    "text", ["W\u00e4rme", "\u98a8\u529b", "\U0001f4a8", "\u2600\ufe0f Solar", "\u26a1\ufe0e", "\ufffd"]
+)
+def test_whatever_shows_may_be_written(text: str, tmp_path: Path) -> None:
+    schedule = f'{{cron: "@daily", timezone: UTC, flow: 1, description: {text}}}'
+    (tmp_path / "a.yaml").write_text(f"schedules: {{a: {schedule}}}\n", encoding="utf-8")
+
+    assert load_catalog(str(tmp_path), None).schedules["a"].description == text
+
+
 def test_the_door_of_the_room_is_light() -> None:
     program = "import sys, flowsched.config; print({'jsonschema', 'yaml', 'cronsim'} & set(sys.modules))"
 

@@ -334,6 +334,25 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
 
 
+def test_links_that_multiply_are_not_followed_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MOST_ENTRIES", 100)
+    for level in range(12):
+        (tmp_path / str(level)).mkdir()
+        for name in "ab":
+            (tmp_path / str(level) / name).symlink_to(f"../{level + 1}")
+    (tmp_path / "12").mkdir()
+    (tmp_path / "12" / "gone.yaml").symlink_to("nowhere")
+
+    _, problems = files.find_files([str(tmp_path / "0")])
+
+    messages = [problem.message for problem in problems]
+    assert messages.count("is one entry too many") == 1
+    assert messages[-1] == "is one entry too many"
+    assert len(messages) < 100
+
+
 def test_a_file_that_fails_while_it_is_read_is_told(tmp_path: Path) -> None:
     # A regular file whose first page is mapped for nobody: it opens, even for root, and cannot be read.
     (tmp_path / "a.yaml").symlink_to("/proc/self/mem")

@@ -52,6 +52,19 @@ KEYS = [
 ]
 
 
+def every_pattern(part: Any) -> Iterator[str]:
+    """Yield every pattern below a part of a schema."""
+    if isinstance(part, dict):
+        if isinstance(part.get("pattern"), str):
+            yield part["pattern"]
+        part = list(part.values())
+    for each in part if isinstance(part, list) else ():
+        yield from every_pattern(each)
+
+
+PATTERNS = sorted({*every_pattern(SCHEDULES), *every_pattern(SETTINGS)})
+
+
 def names(record: type) -> set[str]:
     return {field.name for field in fields(record)}
 
@@ -81,6 +94,16 @@ def test_every_key_has_examples_that_are_valid(key: dict[str, Any]) -> None:
     assert [list(validator.iter_errors(example)) for example in key["examples"]] == [[]] * len(
         key["examples"]
     )
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("whole", [schema.schedules_schema(), schema.settings_schema()])
+def test_a_pattern_holds_for_a_text_as_a_whole(pattern: str, whole: schema.Schema) -> None:
+    part = whole.validator.evolve(schema={"pattern": pattern})
+
+    assert (pattern[0], pattern[-1]) == ("^", "$"), "without these an editor checks a part of the text"
+    assert part.is_valid("nightly")
+    assert not any(map(part.is_valid, ["nightly\n", "\nnightly", "nightly\n\n", "nightly\r\n", "a\nb"]))
 
 
 def test_the_keys_of_a_schedule_are_the_fields_of_its_record() -> None:

@@ -91,6 +91,25 @@ def test_a_secret_that_is_not_there_names_its_source(
     assert str(caught.value).startswith(told)
 
 
+@pytest.mark.parametrize("value", ["hunter2\udcff", "\ud800hunter2", "hunter2\udcff\n"])
+def test_a_variable_that_is_no_text_is_refused_without_a_word_of_it(value: str) -> None:
+    # What is no UTF-8 in the environment reaches a program as half of a surrogate pair.
+    with pytest.raises(SecretError) as caught:
+        read_secret(SecretSource("env", "KEY"), {"KEY": value})
+
+    assert str(caught.value) == "env KEY: is not text in UTF-8"
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value, chain=True))
+    assert not isinstance(caught.value.__context__, UnicodeError)
+
+
+def test_any_text_in_utf_8_is_a_secret(tmp_path: Path) -> None:
+    text = "h\u00fcnter2\ufffd\U0001f511"
+    (tmp_path / "key").write_text(text, encoding="utf-8")
+
+    assert read_secret(SecretSource("file", str(tmp_path / "key")), {}).reveal() == text
+    assert read_secret(SecretSource("env", "KEY"), {"KEY": text}).reveal() == text
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [(b"", "is empty"), (b"hunter2" * 10_000, "is too large"), (b"hunter2\xff", "is not text in UTF-8")],

@@ -19,6 +19,7 @@ wall clock is marked >, a repeated hour <.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from itertools import islice, product
 
@@ -595,6 +596,65 @@ def test_no_pattern_lets_a_bad_value_through(place: int) -> None:
 
         assert "\x1b" not in str(caught.value)
         assert value in {"", "1 2"} or caught.value.message.startswith(FIELDS[place])
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "0 0 29 2 *",
+        "0 0 */29 2 *",
+        "0 0 31 */2 *",
+        # The nth of a weekday, and the last, fall into one week of the month.
+        "0 0 */31 * 1#1",
+        "0 0 */7 2 1#5",
+        "0 0 */30 * 1#5",
+        "0 0 */21 2 1L",
+        "0 0 */23 4 1L",
+        # The last day of February is the 28th or the 29th.
+        "0 0 L 2 */2",
+        "0 0 */31,L 2 1#4",
+        "0 0 */31,L 2 1#5",
+        # Where neither begins with a star, one of the two is enough.
+        "0 0 31 2 1#5",
+    ],
+)
+def test_what_fires_seldom_is_an_expression(expression: str) -> None:
+    assert fires(expression, "UTC", "2000-01-01", 2)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "0 0 31 2,4,6,9,11 *",
+        "0 0 */31 * 1#2,1#3,1#4,3L",
+        "0 0 */30 2 1#5,1#2",
+        "0 0 */20 2 1L",
+        "0 0 */21 4 1L",
+        "0 0 */31,L 4 1#4",
+    ],
+)
+def test_what_never_fires_is_no_expression(expression: str) -> None:
+    with pytest.raises(CronError, match="never fires"):
+        cron.parse(expression)
+
+
+def test_a_thousand_hopeless_expressions_are_refused_at_once() -> None:
+    days, months, weekdays = range(2, 8), range(1, 13), range(7)
+    begun = time.process_time()
+
+    for day, month, weekday, nth in product(days, months, weekdays, "23"):
+        with pytest.raises(CronError, match="never fall together"):
+            cron.parse(f"0 0 */31,{day} {month} {weekday}#{nth}")
+
+    assert time.process_time() - begun < 1
+
+
+def test_an_expression_has_at_most_500_characters() -> None:
+    longest = "0," * 245 + "00 * * * *"
+
+    assert cron.parse(longest).expression == longest
+    with pytest.raises(CronError, match="the expression has 501 characters"):
+        cron.parse(f"0{longest}")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from itertools import islice, pairwise, takewhile
 from typing import TYPE_CHECKING
 
 import pytest
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -218,6 +218,27 @@ def test_while_no_clock_is_changed_fires_are_those_of_cronsim(
     assert times == [
         time.astimezone(UTC) for time in islice(CronSim(drawn.text, after.astimezone(zone)), len(times))
     ]
+
+
+COUNTED = st.builds("{}{}".format, st.integers(0, 7), st.sampled_from(["#1", "#2", "#3", "#4", "#5", "L"]))
+COUNTED_DAYS = st.tuples(
+    st.one_of(parts(1, 31).map(lambda part: part.text), st.integers(1, 33).map("*/{},L".format)),
+    parts(1, 12).map(lambda part: part.text),
+    st.lists(COUNTED, min_size=1, max_size=3).map(",".join),
+).map(" ".join)
+
+
+@settings(STEADY)
+@given(days=COUNTED_DAYS)
+def test_only_what_cronsim_finds_no_fire_of_in_50_years_never_fires(days: str) -> None:
+    try:
+        found = next(CronSim(f"0 0 {days}", datetime(2000, 1, 1)), None)  # noqa: DTZ001 - the wall clock's
+    except CronSimError:
+        found = None
+
+    refused = next(fires(f"0 0 {days}", cron.zone("UTC"), datetime(2000, 1, 1, tzinfo=UTC)), None) is None
+
+    assert refused is (found is None)
 
 
 @settings(STEADY)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from flowsched.errors import Problem, printable, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KeyPath = tuple[str, ...]
 """Where a value stands in a file: the keys that lead to it; empty for the whole."""
@@ -18,11 +21,15 @@ class Unusable(Exception):  # noqa: N818 - says what the file is; it never leave
 
 
 class Findings:
-    """The problems of one file, and which of its values are therefore not to be looked at again."""
+    """The problems of one file, and which of its values are therefore not to be looked at again.
 
-    def __init__(self, file: str) -> None:
+    `shown` makes of the path of a value what may be shown of it.
+    """
+
+    def __init__(self, file: str, shown: Callable[[KeyPath], KeyPath] = tuple) -> None:
         self.file = printable(file)
         self.problems: list[Problem] = []
+        self._shown = shown
         self._faulty: set[KeyPath] = set()
         self._spoken_of: set[tuple[tuple[int, int], KeyPath]] = set()
 
@@ -51,7 +58,7 @@ class Findings:
         if not usable:
             self.distrust(path)
         line, column = at
-        dotted = printable(shortened(".".join(path), 300))
+        dotted = printable(shortened(".".join(self._shown(path)), 300))
         self.problems.append(Problem(self.file, line, column, dotted, printable(message), allowed))
 
     def give_up(

@@ -16,7 +16,6 @@ import yaml
 from yaml import events
 
 from flowsched.config import syntax
-from flowsched.errors import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +162,7 @@ class _Tree:
             self._give_up(event, "merge keys are not supported", 'keys written out, or a "defaults" section')
         path = (*self._path(), key)
         if plain and not isinstance(_plain_value(key), str):
-            message = f"the key {quoted(key)} is not text" if key else "the key is empty"
+            message = "this key is not text" if key else "the key is empty"
             self._findings.add(_position(event), path, message, "text; put it in quotes", usable=True)
         frame.key, frame.repeated = key, key in frame.node.keys
         if not frame.repeated:

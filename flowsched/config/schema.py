@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft7Validator
+from jsonschema import Draft7Validator, ValidationError
 from jsonschema.validators import extend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +60,11 @@ def _validator(name: str) -> Any:
     # 30.0 is an integer to JSON Schema; in a reviewed file it is a slip.
     types = Draft7Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
     # Without references nothing is ever looked up, and a check takes half the time.
-    strict: Any = extend(Draft7Validator, type_checker=types)  # type: ignore[no-untyped-call]
+    strict: Any = extend(Draft7Validator, {"pattern": _pattern}, type_checker=types)  # type: ignore[no-untyped-call]
     return strict(written_out(document, document["definitions"]))
+
+
+def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    """Check a text as a whole: in Python, unlike in editors, `$` holds before a last line end too."""
+    if isinstance(value, str) and not re.fullmatch(pattern, value):
+        yield ValidationError(f"does not match {pattern}")

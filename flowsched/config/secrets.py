@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 64 * 1024
 _MASK = "<secret>"
+_UNDECODED = re.compile("[\ud800-\udfff]")
+"""What stands for bytes that are no UTF-8, in `os.environ` and below."""
 
 
 class Secret:
@@ -46,6 +49,8 @@ def read_secret(source: SecretSource, environ: Mapping[str, str]) -> Secret:
     there is nothing to be read, or it is empty, not UTF-8, or longer than 64 KiB.
     """
     text = _from_environment(source, environ) if source.kind == "env" else _from_file(source, environ)
+    if _UNDECODED.search(text):
+        raise SecretError(f"{source}: is not text in UTF-8")
     text = text.removesuffix("\r\n" if text.endswith("\r\n") else "\n")
     if not text:
         raise SecretError(f"{source}: is empty")
@@ -62,14 +67,11 @@ def _from_environment(source: SecretSource, environ: Mapping[str, str]) -> str:
 def _from_file(source: SecretSource, environ: Mapping[str, str]) -> str:
     try:
         # A failed decoding would be an exception that holds the secret.
-        text = read_bounded(_path(source, environ), MOST_BYTES).decode(errors="replace")
+        return read_bounded(_path(source, environ), MOST_BYTES).decode(errors="surrogateescape")
     except OSError as error:
         raise SecretError(f"{source}: cannot be read: {error.strerror}") from None
     except Refused as refused:
         raise SecretError(f"{source}: {refused}") from None
-    if "\ufffd" in text:
-        raise SecretError(f"{source}: is not text in UTF-8")
-    return text
 
 
 def _path(source: SecretSource, environ: Mapping[str, str]) -> Path:

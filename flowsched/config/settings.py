@@ -36,6 +36,7 @@ _BUILT_IN: Mapping[KeyPath, Any] = {
     ("ca_file",): None,
     ("environment_proxy",): False,
 }
+_SOURCES = frozenset({"env", "file", "credential"})
 _SQLITE = "sqlite:///"
 _LEDGER_ALLOWED = "sqlite:///PATH, or sqlite:////PATH for an absolute path"
 _URL = re.compile(
@@ -71,7 +72,7 @@ def load_settings(path: Path) -> Settings:
 
     Raises ConfigError with every problem of the file.
     """
-    findings = Findings(str(path))
+    findings = Findings(str(path), _shown)
     settings = None
     try:
         node = read(content_of(path, MOST_BYTES, findings), findings)
@@ -82,6 +83,19 @@ def load_settings(path: Path) -> Settings:
     if findings.problems or not settings:
         raise ConfigError(findings.problems)
     return settings
+
+
+def _shown(path: KeyPath) -> KeyPath:
+    """Return a path as it may be shown: where somebody may have written a secret, its keys are hidden too."""
+    return tuple(
+        key if key in _SOURCES or _has_open_keys(path[:depth]) else "<not shown>"
+        for depth, key in enumerate(path)
+    )
+
+
+def _has_open_keys(path: KeyPath) -> bool:
+    in_target = path[:1] == ("targets",) and path[2:] in {(), ("limits",)}
+    return in_target or path in {(), ("limits",)}
 
 
 class _Reading:

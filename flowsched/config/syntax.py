@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 QUOTE_STAR = 'text that begins with "*" in quotes, such as "*/5 * * * *"'
 NO_SUCH_ANCHOR = 'an unquoted "*" begins a YAML alias, and nothing in this file has the name that follows it'
 
-# Control characters; line breaks that only YAML sees; and those that make text look other than it is.
+# Control characters; line breaks that only YAML sees; what is no character; and those that show nothing or
+# turn text round (Default_Ignorable_Code_Point in Unicode's data). Two of these remain, U+FE0E and U+FE0F:
+# many a simple emoji ends with one. U+200D does not, which joins several emoji into one.
 _HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufff9-\ufffb\ufffe\uffff\ud800-\udfff"
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
     "|\r(?!\n)"
 )
-_FIVE_FIELDS = re.compile(r"(\*(?:/\d+)?(?:[ \t]+[\w*/,#-]+){4})[ \t]*(?:#.*)?")
+# Where braces are around it, a comma after the last field is theirs.
+_FIVE_FIELDS = re.compile(r"(\*(?:/\d+)?(?:[ \t]+[\w*/#-]+(?:,[\w*/#-]+)*){4})(?=[ \t]*(?:[,}\]#\r]|$))")
 
 _BAD_ESCAPE = (
     "the double-quoted text that begins here has a backslash that escapes nothing",

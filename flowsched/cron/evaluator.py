@@ -24,20 +24,20 @@ from functools import cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 
 from flowsched.cron import words
-from flowsched.cron.fields import read
+from flowsched.cron.fields import LAST, read
 from flowsched.errors import CronError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from flowsched.cron.fields import Fields
+    from flowsched.cron.fields import Field, Fields
 
 _MINUTE = timedelta(minutes=1)
-_SOME_DAY = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall-clock time of no zone
-_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_LENGTHS = ((31,), (28, 29), (31,), (30,), (31,), (30,), (31,), (31,), (30,), (31,), (30,), (31,))
+"""Of each month, the shortest first."""
 _LONGEST_NAME = 100
 _NO_PLACE = {"localtime", "Factory", "posixrules"}
 """Files beside the zones that mean whatever the machine is set to, or nothing."""
@@ -85,7 +85,7 @@ def parse(expression: str) -> Cron:
     """
     folded = " ".join(expression.split())
     fields = read(folded)
-    if not _ever_fires(fields.text):
+    if not _ever_fires(fields):
         raise _never_fires(fields)
     return Cron(folded, fields)
 
@@ -101,17 +101,37 @@ def zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def _ever_fires(text: str) -> bool:
-    # Any start will do: each pair of date and weekday comes back within 40 years, cronsim gives up after 50.
-    try:
-        return next(CronSim(text, _SOME_DAY), None) is not None
-    except CronSimError:
-        return False
+def _ever_fires(fields: Fields) -> bool:
+    """Tell whether some date matches; each pair of date and weekday comes within 40 years.
+
+    It is reckoned, as cronsim looks at every day of 50 years before it gives up on an expression.
+    """
+    if fields.either_day:
+        return True  # every month has each weekday, and of some February the 29th is its fifth
+    return any(
+        _numbered_days(fields.day, length) & _weekdays(fields.weekday, length)
+        for month in fields.month.values
+        for length in _LENGTHS[month - 1]
+    )
+
+
+def _numbered_days(field: Field, length: int) -> set[int]:
+    """Return the days that a day-of-month field means in a month of that length, had it them or not."""
+    last = {length} if field.nths else set()
+    return last.union(field.values)
+
+
+def _weekdays(field: Field, length: int) -> set[int]:
+    """Return the days of a month of that length that a weekday field matches in one year or another."""
+    if field.spans:
+        return set(range(1, length + 1))
+    firsts = (length - 6 if nth.number == LAST else 7 * nth.number - 6 for nth in field.nths)
+    return {day for first in firsts for day in range(first, first + 7) if day <= length}
 
 
 def _never_fires(fields: Fields) -> CronError:
     days, months = fields.day.values, fields.month.values
-    longest = max(_LONGEST_MONTHS[month - 1] for month in months)
+    longest = max(_LENGTHS[month - 1][-1] for month in months)
     if days and min(days) > longest:
         verb = "has" if len(months) == 1 else "have"
         missing = words.join(map(str, days), "or")
@@ -150,7 +170,10 @@ def _change_between(before: datetime, after: datetime, zone: ZoneInfo) -> dateti
 
 
 def _as_shown(walls: Iterable[datetime], zone: ZoneInfo) -> Iterator[datetime]:
-    """Yield each instant at which the clock shows one of the times: none in a gap, two in a repeated hour."""
+    """Yield each instant at which the clock shows one of the times: none in a gap, two in a repeated hour.
+
+    The times are without end but for that of the calendar, when no clock is changed.
+    """
     repeats: deque[datetime] = deque()
     for wall in walls:
         first, second = _readings(wall, zone)
@@ -161,7 +184,6 @@ def _as_shown(walls: Iterable[datetime], zone: ZoneInfo) -> Iterator[datetime]:
         yield first
         if first < second:
             repeats.append(second)
-    yield from repeats
 
 
 def _readings(wall: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
