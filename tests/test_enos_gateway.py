@@ -11,7 +11,8 @@ import trustme
 
 from flowsched import __version__
 from flowsched.clock import SystemClock
-from flowsched.enos import Gateway, trigger_request
+from flowsched.enos import Gateway, clients, trigger_request
+from flowsched.enos.clients import KEEP_IDLE
 from flowsched.enos.signing import call_signature
 from flowsched.errors import ConfigError
 from flowsched.model import Limits, Outcome
@@ -33,6 +34,7 @@ from tests.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
     from pathlib import Path
 
     from flowsched.model import Answer
@@ -261,6 +263,57 @@ async def test_a_name_that_does_not_resolve_is_not_sent() -> None:
     assert answer.outcome is Outcome.NOT_SENT
 
 
+class BrokenClock(SystemClock):
+    """Tells the time so many times, and then breaks."""
+
+    def __init__(self, good_for: int) -> None:
+        self._good_for = good_for
+
+    def now(self) -> datetime:
+        if self._good_for == 0:
+            raise ValueError(f"while handling {SECRET}")
+        self._good_for -= 1
+        return super().now()
+
+
+@pytest.mark.parametrize(
+    ("good_for", "trigger", "expected", "detail"),
+    [
+        (0, accepts(), Outcome.NOT_SENT, "no token: a fault of flowsched (ValueError)"),
+        (1, accepts(), Outcome.NOT_SENT, "a fault of flowsched (ValueError), while waiting for a token"),
+        (2, accepts(), Outcome.UNKNOWN, "a fault of flowsched (ValueError), while reading the reply"),
+        (3, EXPIRED, Outcome.REFUSED_FOR_NOW, "no token: a fault of flowsched (ValueError)"),
+        (4, EXPIRED, Outcome.REFUSED_FOR_NOW, "a fault of flowsched (ValueError), while waiting for a token"),
+        (5, EXPIRED, Outcome.UNKNOWN, "a fault of flowsched (ValueError), while reading the reply"),
+    ],
+)
+async def test_a_fault_of_ours_is_an_answer_and_logged_without_secrets(
+    good_for: int, trigger: Act, expected: Outcome, detail: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Wire(trigger, accepts(), tokens=(grants("token-one"), grants("token-two"))) as wire:
+        gateway = Gateway(a_target(url=wire.url), ACCESS, SECRET, BrokenClock(good_for))
+        answer = await attempt(gateway)
+        await gateway.aclose()
+
+    assert (answer.outcome, answer.detail) == (expected, detail)
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert vars(record)["error"] == "ValueError"
+    assert SECRET not in caplog.text
+
+
+async def test_a_fault_of_ours_leaves_the_turn_free_for_the_next() -> None:
+    async with Wire() as wire:
+        limits = Limits(concurrency=1, rate_per_minute=None)
+        gateway = Gateway(a_target(url=wire.url, limits=limits), ACCESS, SECRET, BrokenClock(2))
+
+        answers = [await attempt(gateway, timeout=1) for _ in range(2)]
+
+        await wire.until_all_are_closed()
+        await gateway.aclose()
+
+    assert [answer.outcome for answer in answers] == [Outcome.UNKNOWN, Outcome.NOT_SENT]
+
+
 async def test_a_cancelled_attempt_passes_the_cancellation_on_and_leaves_nothing() -> None:
     async with Wire(falls_silent) as wire, a_gateway(wire.url, concurrency=1) as gateway:
         task = asyncio.create_task(attempt(gateway))
@@ -316,6 +369,49 @@ async def test_the_rate_waits_on_the_clock_before_the_turn_is_granted() -> None:
         await gateway.aclose()
 
 
+async def test_a_trigger_sent_again_with_a_new_token_does_not_wait_for_the_rate_and_is_counted() -> None:
+    clock = HandClock()
+    async with Wire(EXPIRED, accepts(), tokens=(grants("token-one"), grants("token-two"))) as wire:
+        limits = Limits(concurrency=5, rate_per_minute=1)
+        gateway = Gateway(a_target(url=wire.url, limits=limits), ACCESS, SECRET, clock)
+        clock.advance(100)
+        assert (await attempt(gateway)).outcome is Outcome.ACCEPTED
+        assert len(wire.triggers) == 2
+
+        second = asyncio.create_task(attempt(gateway))
+        await eventually(lambda: clock.sleeping)
+        assert clock.sleeping == [60]
+
+        clock.advance(60)
+        await second
+        await gateway.aclose()
+
+
+async def test_a_refresh_that_hangs_holds_up_no_trigger() -> None:
+    clock = HandClock()
+    async with Wire(tokens=(grants("token-one"), falls_silent)) as wire:
+        gateway = Gateway(a_target(url=wire.url), ACCESS, SECRET, clock)
+        await attempt(gateway)
+        clock.advance(7000)
+
+        answers = await asyncio.gather(*(attempt(gateway, timeout=1) for _ in range(20)))
+
+        assert {answer.outcome for answer in answers} == {Outcome.ACCEPTED}
+        assert wire.token_calls == ["get", "refresh"]
+        await gateway.aclose()
+
+
+async def test_closing_ends_the_call_for_a_token() -> None:
+    async with Wire(tokens=(falls_silent,)) as wire:
+        gateway = Gateway(a_target(url=wire.url), ACCESS, SECRET, SystemClock())
+        await attempt(gateway, timeout=0.05)
+        assert wire.open_connections == 1
+
+        await gateway.aclose()
+
+        await eventually(lambda: wire.open_connections == 0, within=1)
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -349,6 +445,44 @@ async def test_no_connection_outlives_a_burst() -> None:
         await asyncio.gather(*(attempt(gateway) for _ in range(13)))
 
         await wire.until_all_are_closed()
+
+
+async def test_no_connection_outlives_those_who_wait_for_it() -> None:
+    clock = HandClock()
+    async with Wire(after(0.02, accepts())) as wire:
+        limits = Limits(concurrency=3, rate_per_minute=2)
+        gateway = Gateway(a_target(url=wire.url, limits=limits), ACCESS, SECRET, clock)
+        both = [asyncio.create_task(attempt(gateway)) for _ in range(2)]
+        await eventually(lambda: len(wire.triggers) == 2)
+        waiting = [asyncio.create_task(attempt(gateway)) for _ in range(2)]
+        await asyncio.gather(*both)
+        assert wire.open_connections == 2
+
+        waiting[0].cancel()
+        await asyncio.wait(waiting[:1])
+        assert wire.open_connections == 2
+
+        waiting[1].cancel()
+        await asyncio.wait(waiting)
+        await wire.until_all_are_closed()
+
+
+async def test_a_connection_that_lay_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "KEEP_IDLE", 0.05)
+    clock = HandClock()
+    async with Wire() as wire:
+        limits = Limits(concurrency=1, rate_per_minute=1)
+        gateway = Gateway(a_target(url=wire.url, limits=limits), ACCESS, SECRET, clock)
+        first, second = (asyncio.create_task(attempt(gateway)) for _ in range(2))
+        await first
+        await asyncio.sleep(0.1)
+        clock.advance(60)
+        await second
+        await gateway.aclose()
+
+    used = [heard.connection for heard in wire.triggers]
+    assert used[0] != used[1]
+    assert KEEP_IDLE == 1
 
 
 async def test_a_certificate_of_an_unknown_authority_is_not_sent_to(authority: trustme.CA) -> None:
@@ -390,6 +524,25 @@ async def test_nothing_that_a_server_echoes_gives_a_secret_away() -> None:
     assert not any(secret in repr(answer) for secret in (token, signature, SECRET, ACCESS))
 
 
+@pytest.mark.parametrize(
+    ("refusal", "tokens"),
+    [
+        (
+            says(200, {"apim_status": 4011, "apim_refreshtoken": "unknown-token"}),
+            [grants("t1"), grants("t2")],
+        ),
+        (accepts(), [says(500, {"status": 0, "data": {"accessToken": "unknown-token", "expire": 7200}})]),
+        (accepts(), [says(200, {"status": 1005, "data": {"accessToken": "unknown-token"}})]),
+    ],
+)
+async def test_no_token_that_we_do_not_know_is_quoted(refusal: Act, tokens: list[Act]) -> None:
+    answer = await answer_to(Wire(refusal, tokens=tuple(tokens)))
+
+    assert answer.outcome is not Outcome.ACCEPTED
+    assert "unknown-token" not in answer.detail
+    assert "it carries no message" in answer.detail
+
+
 async def test_nothing_is_logged_about_a_good_call_and_nothing_secret_ever(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -411,14 +564,31 @@ async def test_cookies_are_not_kept() -> None:
     assert not any("cookie" in heard.headers for heard in wire.heard)
 
 
-async def test_proxies_of_the_environment_apply_only_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Wire(says(418, b""), tokens=(says(418, b""),)) as proxy, Wire() as wire:
-        monkeypatch.setenv("http_proxy", proxy.url)
+async def test_proxies_of_the_environment_apply_only_where_asked_for(
+    monkeypatch: pytest.MonkeyPatch, authority: trustme.CA, ca_file: str
+) -> None:
+    async with Wire(says(407, b"")) as proxy, Wire(tls=served_by(authority)) as wire:
+        monkeypatch.setenv("https_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "")
-        async with a_gateway(wire.url) as direct, a_gateway(wire.url, environment_proxy=True) as proxied:
-            assert (await attempt(direct)).outcome is Outcome.ACCEPTED
-            assert proxy.heard == []
-            assert (await attempt(proxied)).http_status == 418
+        async with a_gateway(wire.url, ca_file=ca_file) as gateway:
+            answer = await attempt(gateway)
+
+    assert answer.outcome is Outcome.ACCEPTED
+    assert proxy.heard == []
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+async def test_a_call_without_tls_goes_through_no_proxy(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    async with Wire(says(418, b""), tokens=(says(418, b""),)) as proxy, Wire() as wire:
+        monkeypatch.setenv(variable, proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        async with a_gateway(wire.url, environment_proxy=True) as gateway:
+            answer = await attempt(gateway)
+
+    assert answer.outcome is Outcome.ACCEPTED
+    assert proxy.heard == []
 
 
 async def test_a_proxy_that_refuses_the_tunnel_is_not_sent(
@@ -466,7 +636,7 @@ def test_an_unusable_proxy_variable_is_named(monkeypatch: pytest.MonkeyPatch, pr
     monkeypatch.setenv("https_proxy", proxy)
 
     with pytest.raises(ConfigError, match=r"targets\.default\.environment_proxy: unusable proxy variables"):
-        Gateway(a_target(environment_proxy=True), ACCESS, SECRET, SystemClock())
+        Gateway(a_target(url="https://enos.example", environment_proxy=True), ACCESS, SECRET, SystemClock())
 
 
 def test_a_gateway_shows_its_name_and_no_key() -> None:

@@ -193,6 +193,62 @@ def test_v2_1_does_not_read_status(status: int) -> None:
     assert meaning(200, {"status": status, "data": MADE}) == UNKNOWN
 
 
+@pytest.mark.parametrize(("version", "key"), [("v2.1", "status"), ("v2.0", "code")])
+@pytest.mark.parametrize("number", [0, 62103, 62109, 62999, "62109"])
+@pytest.mark.parametrize(
+    ("http_status", "more"),
+    [
+        (200, {}),
+        (200, {"apim_status": 4011}),
+        (302, {}),
+        (400, {}),
+        (404, {}),
+        (429, {}),
+        (497, {}),
+        (503, {}),
+    ],
+)
+def test_a_number_of_the_service_in_the_other_versions_place_is_unknown(
+    version: str, key: str, number: object, http_status: int, more: dict[str, Any]
+) -> None:
+    assert meaning(http_status, {key: number, **more}, version) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("version", "own", "other"), [("v2.1", "code", "status"), ("v2.0", "status", "code")]
+)
+@pytest.mark.parametrize("number", [429, 1203])
+def test_a_number_of_the_service_in_the_other_versions_place_outweighs_the_gateway(
+    version: str, own: str, other: str, number: int
+) -> None:
+    assert meaning(200, {own: number, other: 0}, version) == UNKNOWN
+
+
+@pytest.mark.parametrize(("version", "key"), [("v2.1", "status"), ("v2.0", "code")])
+@pytest.mark.parametrize("number", [0, 62109])
+def test_a_401_refuses_the_token_whatever_stands_in_the_other_versions_place(
+    version: str, key: str, number: int
+) -> None:
+    assert meaning(401, {key: number}, version) == TOKEN
+
+
+def test_a_number_in_the_other_versions_place_says_what_to_check() -> None:
+    answer = meaning_of(a_reply(429, {"status": 62109}), "v2.1", NOW)
+
+    assert isinstance(answer, Answer)
+    assert answer.code == 62109
+    assert answer.detail.startswith(
+        "HTTP 429, code 62109: the service answered as another version of the API"
+    )
+    assert "check api_version" in answer.detail
+
+
+@pytest.mark.parametrize("code", [401, 404, 429, 498])
+@pytest.mark.parametrize("http_status", [500, 502, 503])
+def test_a_code_of_the_v1_gateway_in_a_failure_does_not_count(code: int, http_status: int) -> None:
+    assert meaning(http_status, {"code": code}) == UNKNOWN
+
+
 def test_a_quota_used_up_carries_the_wait_that_was_asked_for() -> None:
     answer = meaning_of(a_reply(429, {"message": "m"}, retry_after="3"), "v2.1", NOW)
 

@@ -72,11 +72,38 @@ def test_a_number_is_read_from_digits_too(value: object, expected: int | None) -
         (Reply(200, b'{"code": 1, "msg": " Success"}'), "it says: Success"),
         (Reply(502, b"<h1>Bad Gateway</h1>"), "it says: <h1>Bad Gateway</h1>"),
         (Reply(204, b""), "it says nothing"),
-        (Reply(200, b'{"co', flaw="cut off"), 'the body is cut off; it says: {"co'),
+        (Reply(200, b"Bad Gat", flaw="cut off"), "the body is cut off; it says: Bad Gat"),
+        (Reply(200, b"", flaw="cut off"), "the body is cut off; it says nothing"),
+        (Reply(500, b'{"msg": "", "message": "words"}'), "it says: words"),
     ],
 )
 def test_the_words_of_a_reply(reply: Reply, words: str) -> None:
     assert said(reply) == words
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"apim_status": 4011, "apim_refreshtoken": "a-token"}',
+        b'{"status": 1005, "data": {"accessToken": "a-token"}}',
+        b'{"msg": "", "data": {"accessToken": "a-token"}}',
+        b'{"msg": {"accessToken": "a-token"}}',
+        b'[{"accessToken": "a-token"}]',
+        b'"a-token"',
+        b'\r\n {"accessToken": "a-token"}',
+        '{"accessToken": "a-token"}'.encode("utf-8-sig"),
+        '{"accessToken": "a-token"}'.encode("utf-16"),
+    ],
+)
+@pytest.mark.parametrize("kept", [None, -1])
+def test_json_without_a_message_is_not_quoted(body: bytes, kept: int | None) -> None:
+    flaw = None if kept is None else "cut off"
+
+    words = said(Reply(500, body[:kept], flaw=flaw))
+
+    assert words == (
+        "it carries no message" if flaw is None else "the body is cut off; it carries no message"
+    )
 
 
 def test_a_detail_is_one_bounded_printable_line() -> None:

@@ -207,6 +207,29 @@ async def test_a_slot_works_again_after_a_call_was_cancelled(act: Act) -> None:
     assert wire.connections == 2
 
 
+async def test_a_connection_is_closed_though_its_closing_is_cancelled() -> None:
+    closing, may_close = asyncio.Event(), asyncio.Event()
+
+    class SlowToClose(httpx.AsyncClient):
+        async def aclose(self) -> None:
+            closing.set()
+            await may_close.wait()
+            await super().aclose()
+
+    async with Wire(says(200, {})) as wire:
+        slot = Slot(lambda: SlowToClose(trust_env=False, timeout=None))
+        await slot.send(a_call(wire.url), Progress())
+        close = asyncio.create_task(slot.aclose())
+        await closing.wait()
+        close.cancel()
+        await asyncio.wait([close])
+        assert wire.open_connections == 1
+
+        may_close.set()
+
+        await wire.until_all_are_closed()
+
+
 async def test_a_tls_handshake_that_is_cancelled_leaves_no_socket() -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listener:

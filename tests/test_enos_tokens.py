@@ -9,6 +9,7 @@ import pytest
 from flowsched.enos import tokens as tokens_module
 from flowsched.enos.replies import NoReply, Reply
 from flowsched.enos.signing import token_encryption
+from flowsched.enos.token_meaning import Grant, meaning_of_token
 from flowsched.enos.tokens import BOUND, FRESH, PAUSE, TokenKeeper
 from flowsched.model import Answer, Outcome
 from tests.fakes import HandClock
@@ -62,6 +63,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def soon_after(keeper: TokenKeeper) -> str | Answer:
+    """Get a token, let what this has begun come to its end, and return what is then handed out."""
+    await keeper.get()
+    await settle()
+    return await keeper.get()
+
+
 async def test_a_token_is_got_as_the_reference_says() -> None:
     service = TokenService(granted("t1"))
 
@@ -85,7 +93,7 @@ async def test_a_token_is_kept_while_it_has_ten_minutes_to_live() -> None:
 
     clock.advance(7200 - FRESH)
 
-    assert await keeper.get() == "t1"
+    assert await soon_after(keeper) == "t1"
     assert service.names == ["get"]
 
 
@@ -96,6 +104,8 @@ async def test_a_token_near_its_end_is_refreshed() -> None:
 
     clock.advance(7200 - FRESH + 1)
 
+    assert await keeper.get() == "t1"
+    await settle()
     assert await keeper.get() == "t2"
     assert service.names == ["get", "refresh"]
     assert service.calls[1][1]["accessToken"] == "t1"
@@ -112,21 +122,65 @@ async def test_a_token_past_its_end_is_not_refreshed_but_got_anew() -> None:
     assert service.names == ["get", "get"]
 
 
-async def test_a_token_that_comes_near_its_end_is_refreshed_at_once() -> None:
-    service = TokenService(granted("t1", expire=30), granted("t2"))
+async def test_nobody_waits_for_a_refresh_while_a_token_serves() -> None:
+    clock, service = HandClock(), TokenService(granted("t1"), granted("t2"))
+    keeper = a_keeper(service, clock)
+    await keeper.get()
+    clock.advance(7200 - FRESH + 1)
+    service.gate.clear()
 
-    assert await a_keeper(service).get() == "t2"
+    async with asyncio.timeout(1):
+        tokens = [await keeper.get() for _ in range(50)]
+
+    assert tokens == ["t1"] * 50
+    await settle()
+    assert service.names == ["get", "refresh"]
+    await keeper.aclose()
+
+
+async def test_when_a_token_ends_during_its_refresh_the_wait_is_for_that() -> None:
+    clock, service = HandClock(), TokenService(granted("t1"), granted("t2"))
+    keeper = a_keeper(service, clock)
+    await keeper.get()
+    clock.advance(7000)
+    service.gate.clear()
+    assert await soon_after(keeper) == "t1"
+    clock.advance(200)
+
+    waiter = asyncio.create_task(keeper.get())
+    await settle()
+    service.gate.set()
+
+    assert await waiter == "t2"
+    assert service.names == ["get", "refresh"]
+
+
+@pytest.mark.parametrize("life", [2, 300, 1000])
+async def test_a_token_of_a_short_life_is_refreshed_when_half_of_it_is_over(life: int) -> None:
+    clock, service = HandClock(), TokenService(granted("t1", life), granted("t2", life))
+    keeper = a_keeper(service, clock)
+    for elapsed in (0, life / 2):
+        clock.advance(elapsed)
+        assert [await keeper.get() for _ in range(9)] == ["t1"] * 9
+        await settle()
+    assert service.names == ["get"]
+
+    clock.advance(0.5)
+    await keeper.get()
+    await settle()
+
+    assert await keeper.get() == "t2"
     assert service.names == ["get", "refresh"]
 
 
 async def test_life_counts_from_before_the_call() -> None:
-    clock, service = HandClock(), TokenService(granted("t1", 700), granted("t2"))
+    clock, service = HandClock(), TokenService(granted("t1", 100), granted("t2"))
     service.gate.clear()
     keeper = a_keeper(service, clock)
     first = asyncio.create_task(keeper.get())
     await settle()
 
-    clock.advance(101)
+    clock.advance(100)
     service.gate.set()
 
     assert await first == "t2"
@@ -163,13 +217,18 @@ async def test_the_old_token_serves_on_while_a_refresh_fails() -> None:
     await keeper.get()
     clock.advance(7200 - FRESH + 1)
 
-    assert [await keeper.get(), await keeper.get()] == ["t1", "t1"]
+    assert [await soon_after(keeper), await soon_after(keeper)] == ["t1", "t1"]
     assert service.names == ["get", "refresh"]
 
+    clock.advance(PAUSE - 1)
+    assert await soon_after(keeper) == "t1"
+    assert service.names == ["get", "refresh"]
+
+    clock.advance(1)
+    assert await soon_after(keeper) == "t1"
+    assert service.names == ["get", "refresh", "refresh"]
     clock.advance(PAUSE)
-    assert await keeper.get() == "t1"
-    clock.advance(PAUSE)
-    assert await keeper.get() == "t2"
+    assert await soon_after(keeper) == "t2"
 
 
 @pytest.mark.parametrize("status", [1203, 1204])
@@ -180,7 +239,7 @@ async def test_where_a_refresh_is_refused_the_token_is_got(status: int) -> None:
     await keeper.get()
     clock.advance(7000)
 
-    assert await keeper.get() == "t2"
+    assert await soon_after(keeper) == "t2"
     assert service.names == ["get", "refresh", "get"]
 
 
@@ -214,6 +273,17 @@ async def test_a_refused_token_is_not_handed_out_though_there_is_no_other() -> N
     keeper.refuse("t1")
 
     assert outcome(await keeper.get()) is Outcome.NOT_SENT
+
+
+async def test_no_token_that_was_refused_is_forgotten_for_another() -> None:
+    service = TokenService(granted("t1"), granted("t2"), granted("t1"), granted("t3"))
+    keeper = a_keeper(service)
+    for refused in ("t1", "t2"):
+        assert await keeper.get() == refused
+        keeper.refuse(refused)
+
+    assert await keeper.get() == "t3"
+    assert service.names == ["get", "get", "get", "refresh"]
 
 
 async def test_a_late_refusal_of_the_old_token_leaves_the_new_one() -> None:
@@ -288,6 +358,23 @@ async def test_expire_may_be_digits() -> None:
     assert await a_keeper(TokenService(granted("t1", expire="7200"))).get() == "t1"
 
 
+YEAR = 366 * 24 * 3600
+
+
+@pytest.mark.parametrize(
+    ("expire", "life"),
+    [(7200, 7200), (0, 0), (-1, 0), (-(10**18), 0), (YEAR, YEAR), (YEAR + 1, YEAR), (10**18, YEAR)],
+)
+def test_a_life_is_from_none_to_a_year(expire: int, life: int) -> None:
+    assert meaning_of_token(granted("t", expire), HandClock().now()) == Grant("t", life)
+
+
+async def test_a_life_beyond_all_numbers_grants_nothing() -> None:
+    service = TokenService(granted("t", expire=-(10**400)))
+
+    assert outcome(await a_keeper(service).get()) is Outcome.NOT_SENT
+
+
 async def test_a_wait_that_the_token_service_asks_for_is_passed_on() -> None:
     got = await a_keeper(TokenService(Reply(429, b"", retry_after="7"))).get()
 
@@ -321,9 +408,13 @@ async def test_what_the_token_service_echoes_is_masked() -> None:
         says({"status": 0, "data": {"token": "live-token"}}),
         Reply(200, b'{"status": 0, "data": {"accessToken": "live-token', flaw="cut off"),
         Reply(200, b"accessToken=live-token"),
+        granted("live-token", http_status=500),
+        says({"status": 1005, "data": {"accessToken": "live-token", "expire": 7200}}),
+        says({"status": 1005, "msg": "", "data": {"accessToken": "live-token", "expire": 7200}}),
+        Reply(500, b'{"status": 0, "data": {"accessToken": "live-token', flaw="cut off"),
     ],
 )
-async def test_a_success_in_a_shape_we_do_not_know_is_not_quoted(reply: Reply) -> None:
+async def test_a_reply_that_may_hold_a_token_is_not_quoted(reply: Reply) -> None:
     got = await a_keeper(TokenService(reply)).get()
 
     assert isinstance(got, Answer)
@@ -342,6 +433,43 @@ async def test_a_token_service_that_is_silent_is_given_up(monkeypatch: pytest.Mo
     assert got.outcome is Outcome.NOT_SENT
     assert got.detail == "no token: the token service gave no answer within 0.02 s"
     assert BOUND == 10
+
+
+class Broken(TokenService):
+    """Breaks from the second call on."""
+
+    async def __call__(self, path: str, body: bytes) -> Reply | NoReply:
+        if self.calls:
+            self.calls.append((path, json.loads(body)))
+            raise RuntimeError(f"while handling {SECRET}")
+        return await super().__call__(path, body)
+
+
+async def test_a_fault_behind_a_token_that_serves_is_logged_and_paused_after(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, service = HandClock(), Broken(granted("t1"))
+    keeper = a_keeper(service, clock)
+    await keeper.get()
+    clock.advance(7000)
+
+    assert [await soon_after(keeper), await soon_after(keeper)] == ["t1", "t1"]
+
+    assert service.names == ["get", "refresh"]
+    [record] = caplog.records
+    assert (record.getMessage(), vars(record)["error"]) == (
+        "call of EnOS broke by a fault of flowsched",
+        "RuntimeError",
+    )
+    assert record.exc_info is None
+
+
+async def test_a_fault_is_no_token_and_shows_no_secret() -> None:
+    service = Broken(granted("t1", 0))
+
+    got = await a_keeper(service).get()
+
+    assert got == Answer(outcome=Outcome.NOT_SENT, detail="no token: a fault of flowsched (RuntimeError)")
 
 
 async def test_closing_ends_a_fetch_under_way() -> None:

@@ -37,12 +37,15 @@ _HEADERS = {
 def client_builder(target: Target) -> Callable[[], httpx.AsyncClient]:
     """Return what makes a client of one connection to the target.
 
+    The proxies of the environment apply where the target asks for them and is called by TLS, which goes
+    through a proxy unread. Plain http goes to this machine and never through a proxy, which would see keys.
+
     Raises ConfigError where the target can never be called: plain http to anywhere but this machine, a
-    `ca_file` that is no file of certificates, proxy variables that name no usable proxy.
+    `ca_file` that is no file of certificates, proxy variables that apply and name no usable proxy.
     """
     for name in ("httpx", "httpcore"):  # at INFO and DEBUG they log whole URLs and headers
         logging.getLogger(name).setLevel(logging.WARNING)
-    _refuse_plain_http(target)
+    url = _checked_url(target)
     build = partial(
         httpx.AsyncClient,
         verify=_tls_context(target),
@@ -51,7 +54,7 @@ def client_builder(target: Target) -> Callable[[], httpx.AsyncClient]:
         timeout=None,
         limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_IDLE),
         follow_redirects=False,
-        trust_env=target.environment_proxy,
+        trust_env=target.environment_proxy and url.scheme == "https",
     )
     try:
         build()
@@ -61,7 +64,7 @@ def client_builder(target: Target) -> Callable[[], httpx.AsyncClient]:
     return build
 
 
-def _refuse_plain_http(target: Target) -> None:
+def _checked_url(target: Target) -> httpx.URL:
     allowed = "https://HOST[:PORT], or http:// to 127.0.0.0/8, [::1] or localhost"
     try:
         url = httpx.URL(target.url)
@@ -69,6 +72,7 @@ def _refuse_plain_http(target: Target) -> None:
         raise _problem(target, "url", f"not a URL: {error}", allowed) from None
     if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):
         raise _problem(target, "url", "secrets would travel unencrypted", allowed)
+    return url
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flowsched.enos.clients import client_builder
+from flowsched.enos.faults import noted
 from flowsched.enos.meaning import TokenRefused, meaning_of
 from flowsched.enos.replies import NoReply, presentable
 from flowsched.enos.signing import call_signature
@@ -56,16 +57,19 @@ class Gateway:
     async def turn(self) -> AsyncIterator[Turn]:
         """Wait, in order of arrival, until the limits of the target allow another call; hold the turn.
 
-        The rate counts calls that begin in any 60 seconds of the clock's monotonic time. Leaving without
-        having called costs nothing. Cancelled at any point, nothing is held any longer.
+        The rate counts calls that begin in any 60 seconds of the clock's monotonic time. A call that is
+        sent again at once with a new token is counted too, and does not wait. Leaving without having called
+        costs nothing. Cancelled at any point, nothing is held any longer.
         """
-        async with self._turnstile.place() as place:
-            slot = self._idle.pop() if self._idle else Slot(self._build)
-            try:
-                yield Turn(partial(self._trigger, slot, place))
-            finally:
-                self._idle.append(slot)
-                await self._close_idle_unless_wanted()
+        try:
+            async with self._turnstile.place() as place:
+                slot = self._idle.pop() if self._idle else Slot(self._build)
+                try:
+                    yield Turn(partial(self._trigger, slot, place))
+                finally:
+                    self._idle.append(slot)
+        finally:  # for those as well who leave without a turn: they may have been the last to wait
+            await self._close_idle_unless_wanted()
 
     async def aclose(self) -> None:
         """Close all connections. No turn may be under way, or be asked for any more."""
@@ -83,6 +87,8 @@ class Gateway:
                 answer = await self._trigger_with_token(slot, place, request, attempt)
         except TimeoutError:
             answer = attempt.without_reply(f"no whole answer within {timeout:g} s, {attempt.progress.stage}")
+        except Exception as error:  # noqa: BLE001 - a run must not be lost by a fault of ours
+            answer = attempt.without_reply(f"{noted(error)}, {attempt.progress.stage}")
         return replace(answer, detail=presentable(answer.detail, attempt.hidden))
 
     async def _trigger_with_token(
@@ -141,6 +147,7 @@ class Turn:
 
         `timeout` is in real seconds and spans everything: token, connection, sending, and the whole reply.
         It is no caller's `asyncio.timeout`, for what its end means depends on how far the call had got.
+        A fault of flowsched itself is an answer too, and is logged.
         """
         return await self._trigger(request, timeout)
 

@@ -33,6 +33,10 @@ _SERVICE = {
     62109: (Outcome.UNKNOWN, "EnOS failed inside, perhaps after it made the instance"),
 }
 _UNHEARD_OF = (Outcome.UNKNOWN, "EnOS answered with a code that is not documented")
+_MISPLACED = (
+    Outcome.UNKNOWN,
+    "the service answered as another version of the API, perhaps after it took the call: check api_version",
+)
 _HALF_SUCCESS = (Outcome.UNKNOWN, "EnOS says success, but not with a 2xx status and the id of an instance")
 
 _TOKEN_NUMBERS = frozenset({1001, 1002, 1003, 1004, 1202, 1203, 1204})
@@ -82,18 +86,28 @@ def meaning_of(reply: Reply, api_version: str, now: datetime) -> Answer | TokenR
     """Say what the reply to a trigger means.
 
     The number of the service decides where there is one, whatever the HTTP status; it is called `code` in
-    v2.1 and `status` in v2.0 (enos-api section 9). `now` is for a `Retry-After` that is a date.
+    v2.1 and `status` in v2.0 (enos-api section 9). Under the other name it shows that the service was
+    reached: such a reply is `UNKNOWN` at best, unless it is a 401. `now` is for a `Retry-After` that is a
+    date.
     """
     fields = envelope(reply)
-    code = number(fields, "status" if api_version == "v2.0" else "code")
+    own, other = ("status", "code") if api_version == "v2.0" else ("code", "status")
+    code = number(fields, own)
     if code == 0:
         return _success(reply, fields)
     if code is not None and code in _SERVICE_CODES:
         return _answer(_SERVICE.get(code, _UNHEARD_OF), reply, code)
+    misplaced = number(fields, other)
+    if _is_of_the_service(misplaced) and reply.http_status != _UNAUTHORIZED:
+        return _answer(_MISPLACED, reply, misplaced)
     if _token_refused(reply, fields, code):
         return TokenRefused(_answer(_NOT_LET_IN, reply, _any_number(fields)))
     answer = _answer(_by_status(_status(reply, code)), reply, code)
     return _with_retry_after(answer, reply, now)
+
+
+def _is_of_the_service(code: int | None) -> bool:
+    return code is not None and (code == 0 or code in _SERVICE_CODES)
 
 
 def _success(reply: Reply, fields: Mapping[str, Any]) -> Answer:

@@ -46,6 +46,7 @@ class Grant:
 
     token: str = field(repr=False)
     life: int
+    """From 0, which is no life, to a year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def _grant(fields: Mapping[str, Any]) -> Grant | None:
     token, life = data.get("accessToken"), number(data, "expire")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token) or life is None:
         return None
-    return Grant(token, min(life, _LONGEST_LIFE))
+    return Grant(token, max(0, min(life, _LONGEST_LIFE)))
 
 
 def _denial(reply: Reply, status: int | None, now: datetime) -> Denial:

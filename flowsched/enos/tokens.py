@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from flowsched.enos.faults import noted
 from flowsched.enos.replies import presentable
 from flowsched.enos.signing import token_encryption
 from flowsched.enos.stamps import stamps_of
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 _PATH = "/apim-token-service/v2.0/token/"
 
 FRESH = 600.0
-"""Seconds of life below which a token is refreshed: the policy of the official client (section 7.1)."""
+"""Seconds of life below which a token is refreshed: the policy of the official client (section 7.1).
+
+A token that was granted for less than twice as long is refreshed when half of its life is over.
+"""
 PAUSE = 30.0
 """Seconds after a failed refresh before the next, while the old token still serves."""
 BOUND = 10.0
@@ -39,6 +43,8 @@ class Token:
     """An access token as EnOS granted it."""
 
     value: str = field(repr=False)
+    life: int
+    """Seconds that it was granted for."""
     expires: float
     """By the monotonic clock; counted from before the call, so never too late."""
 
@@ -65,14 +71,17 @@ class TokenKeeper:
     async def get(self) -> str | Answer:
         """Return a token that was not refused, or what its lack means for the call that needs it.
 
-        All who wait share one fetch, which goes on for the others when one of them is cancelled.
+        A token that serves is handed out at once; where it is due for a refresh, that goes on behind it.
+        Only without one is there a wait. All who wait share one fetch, which goes on for the others when
+        one of them is cancelled.
         """
-        if self._held is not None and self._serves(self._held) and not self._refresh_is_due(self._held):
-            return self._held.value
-        if self._flight is None or self._flight.done():
-            self._flight = asyncio.create_task(self._bounded_fetch())
-        fetched = await asyncio.shield(self._flight)
-        return fetched.value if isinstance(fetched, Token) else fetched
+        held = self._held
+        if held is None or not self._serves(held):
+            fetched = await asyncio.shield(self._fetch_under_way())
+            return fetched.value if isinstance(fetched, Token) else fetched
+        if self._refresh_is_due(held):
+            self._fetch_under_way()
+        return held.value
 
     def refuse(self, token: str) -> None:
         """Never hand out this token again. Of no effect on a newer one that has replaced it."""
@@ -91,28 +100,35 @@ class TokenKeeper:
 
     def _refresh_is_due(self, token: Token) -> bool:
         now = self._clock.monotonic()
-        return token.expires - now < FRESH and now >= self._not_before
+        return token.expires - now < min(FRESH, token.life / 2) and now >= self._not_before
+
+    def _fetch_under_way(self) -> asyncio.Task[Token | Answer]:
+        """Return the one fetch that there is; begin it where there is none."""
+        if self._flight is None or self._flight.done():
+            self._flight = asyncio.create_task(self._bounded_fetch())
+        return self._flight
 
     async def _bounded_fetch(self) -> Token | Answer:
+        """Raise nothing but CancelledError: there may be nobody who waits and would hear of it."""
         try:
             async with asyncio.timeout(BOUND):
                 fetched = await self._fetch()
         except TimeoutError:
             detail = f"no token: the token service gave no answer within {BOUND:g} s"
             fetched = self._or_held(Answer(outcome=Outcome.NOT_SENT, detail=detail))
+        except Exception as error:  # noqa: BLE001 - the pause holds for a fault of ours as well
+            fetched = self._or_held(Answer(outcome=Outcome.NOT_SENT, detail=f"no token: {noted(error)}"))
         if isinstance(fetched, Token):
             self._held = fetched
         return fetched
 
     async def _fetch(self) -> Token | Answer:
-        if self._held is None or not self._serves(self._held):
-            got = await self._ask("get")
-            if isinstance(got, Denial):
-                return got.answer
-            self._held = got
-        if self._serves(self._held) and not self._refresh_is_due(self._held):
-            return self._held
-        return await self._refresh(self._held)
+        if self._held is not None and self._serves(self._held):
+            return await self._refresh(self._held)
+        got = await self._ask("get")
+        if isinstance(got, Denial):
+            return got.answer
+        return got if self._serves(got) else await self._refresh(got)
 
     async def _refresh(self, token: Token) -> Token | Answer:
         granted = await self._ask("refresh", accessToken=token.value)
@@ -148,7 +164,7 @@ class TokenKeeper:
         reply = await self._post(_PATH + call, json.dumps(body, separators=(",", ":")).encode())
         granted = meaning_of_token(reply, now)
         if isinstance(granted, Grant):
-            return Token(granted.token, asked_at + granted.life)
+            return Token(granted.token, granted.life, asked_at + granted.life)
         secrets = (self._access_key, self._secret_key, encryption, *more.values())
         return replace(
             granted, answer=replace(granted.answer, detail=presentable(granted.answer.detail, secrets))

@@ -20,8 +20,12 @@ class Turnstile:
     """Lets through as many as the limits allow, in the order of their coming.
 
     The rate counts calls where they begin (`Place.sent`), and counts a place that has not sent yet as if
-    it did so now: whatever happens between being let through and sending, no 60 seconds see more calls
-    begin than allowed, and a place that was never used costs nothing.
+    it did so now: whatever happens between being let through and sending, no 60 seconds see more places
+    begin to call than allowed, and a place that was never used costs nothing.
+
+    A place that sends again is counted for those who come after, and does not wait itself: it would wait
+    for up to a minute, with its turn held. So where tokens are refused, 60 seconds can see more calls than
+    allowed, by one for each place that sends again.
     """
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
@@ -98,7 +102,7 @@ class Place:
         self._unsent = True
 
     def sent(self) -> None:
-        """Count a call that begins now. A second call from one place is counted too, but does not wait."""
+        """Count a call that begins now. A further call from one place is counted too, but did not wait."""
         if self._unsent:
             self._unsent = False
             self._turnstile.count(sent=True)
