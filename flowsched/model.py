@@ -298,7 +298,7 @@ class Target:
     ca_file: str | None
     """A PEM file of further authorities to trust; None: the usual ones only."""
     environment_proxy: bool
-    """Whether the proxy variables of the environment apply."""
+    """Whether the proxy variables of the environment apply, which they never do to plain http."""
     source: Source
 
 
