@@ -16,11 +16,12 @@ import pytest
 
 from flowsched.clock import SystemClock
 from flowsched.config import load_catalog, load_settings
-from flowsched.daemon import serve
+from flowsched.daemon import Daemon, serve
 from flowsched.ledger import Ledger
-from flowsched.model import RunState
+from flowsched.model import Catalog, RunState
 from flowsched.simulator import Application, Fault, Order, Simulator
-from tests.fakes import eventually
+from tests.builders import a_schedule
+from tests.fakes import HandClock, ScriptedGateway, a_moment, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -251,6 +252,28 @@ async def test_a_stop_is_heard_while_it_starts(plant: Plant) -> None:
 
     assert plant.triggers() == []
     assert await plant.runs(*RunState) == []
+
+
+async def test_while_it_drains_nothing_new_is_claimed(tmp_path: Path) -> None:
+    clock = HandClock(datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC))
+    gateway = ScriptedGateway()
+    gateway.hold = asyncio.Event()
+    schedule = a_schedule("minutely", "* * * * *")
+    async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        daemon = Daemon(ledger, {"default": gateway}, clock)
+        await daemon.start(Catalog({schedule.id: schedule}, "r1"))
+        await eventually(lambda: clock.sleeping)
+        clock.advance(30)
+        await eventually(lambda: gateway.requests)
+
+        stopping = asyncio.create_task(daemon.stop(asyncio.Event()))
+        await a_moment()
+        clock.advance(60)
+        await a_moment()
+        gateway.hold.set()
+        await stopping
+
+        assert [run.state for run in await ledger.runs()] == [RunState.TRIGGERED]
 
 
 async def test_the_demo_shows_accepted_triggers_and_ends_with_a_summary(tmp_path: Path) -> None:
