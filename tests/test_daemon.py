@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flowsched import daemon as life
 from flowsched.clock import SystemClock
 from flowsched.config import load_catalog, load_settings
-from flowsched.daemon import Daemon, serve
 from flowsched.ledger import Ledger
 from flowsched.model import Catalog, RunState
 from flowsched.simulator import Application, Fault, Order, Simulator
@@ -247,7 +247,7 @@ async def test_a_stop_is_heard_while_it_starts(plant: Plant) -> None:
     catalog = load_catalog(plant.settings.schedules, plant.settings)
     environ = {"AK": APPLICATION.access_key}
 
-    served = serve(plant.settings, catalog, clock=SystemClock(), environ=environ, stop=stop, halt=halt)
+    served = life.serve(plant.settings, catalog, clock=SystemClock(), environ=environ, stop=stop, halt=halt)
     await asyncio.wait_for(served, 20)
 
     assert plant.triggers() == []
@@ -260,7 +260,7 @@ async def test_while_it_drains_nothing_new_is_claimed(tmp_path: Path) -> None:
     gateway.hold = asyncio.Event()
     schedule = a_schedule("minutely", "* * * * *")
     async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
-        daemon = Daemon(ledger, {"default": gateway}, clock)
+        daemon = life.Daemon(ledger, {"default": gateway}, clock)
         await daemon.start(Catalog({schedule.id: schedule}, "r1"))
         await eventually(lambda: clock.sleeping)
         clock.advance(30)
