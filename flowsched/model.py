@@ -228,6 +228,7 @@ class Attempt:
     number: int
     """Counted from 1."""
     started_at: datetime
+    """When its start was first given to the ledger; the call leaves as soon as that is recorded."""
     ended_at: datetime | None
     """None while it is under way, or where the process died during it."""
     outcome: Outcome | None

@@ -49,6 +49,17 @@ def backoff(policy: RetryPolicy, attempts: int, draw: float) -> timedelta:
     return min(policy.max_backoff, bound) * draw
 
 
+def withheld(run: Run, *, now: datetime, draining: bool) -> Answer | None:
+    """Return the answer of an attempt whose start is recorded, but which must not be sent any more.
+
+    To record it may have taken the ledger long: past the deadline, or into the drain. None: send it.
+    """
+    if now <= run.deadline and not draining:
+        return None
+    why = "flowsched is stopping" if draining else "the deadline passed while the ledger recorded its start"
+    return Answer(outcome=Outcome.NOT_SENT, detail=f"not sent: {why}", retry_after=timedelta(0))
+
+
 def taken_up(run: Run, now: datetime) -> NextStep | None:
     """Return what becomes of a run that a former process left unfinished; None: it goes on as it stands.
 

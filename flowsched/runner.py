@@ -148,7 +148,8 @@ class Runner:
                 run = await self._begin(run)
                 if run.state is not RunState.SENDING:
                     return run
-                answer = await turn.trigger(request, run.retry.attempt_timeout.total_seconds())
+                withheld = retry.withheld(run, now=self._clock.now(), draining=self._draining)
+                answer = withheld or await turn.trigger(request, run.retry.attempt_timeout.total_seconds())
             return await self._conclude(run, answer)
         finally:
             self._sending.discard(task)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -345,6 +348,20 @@ def test_a_daemon_without_its_keys_exits_with_78_and_names_the_source(installed:
 
     assert done.code == 78
     assert "AK" in done.err
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "arguments", [["cron", "* * * * *"], ["next"], ["validate"], ["runs"], ["demo", "--for", "1s"]]
+)
+def test_a_closed_standard_output_is_no_fault(recorded: Shell, arguments: list[str]) -> None:
+    command = shlex.join([sys.executable, "-m", "flowsched", *arguments])
+
+    done = subprocess.run(  # noqa: S602 - a shell is what closes it
+        f"{command} >&-", shell=True, cwd=recorded.folder, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_fault_of_our_own_shows_no_traceback(

@@ -357,6 +357,24 @@ async def test_a_ledger_that_replaced_ours_is_never_used(tmp_path: Path) -> None
     assert "lost" not in [row[0] for row in rows_of(tmp_path, "SELECT schedule_id FROM runs")]
 
 
+async def test_the_wal_of_another_file_is_not_let_into_this_one(tmp_path: Path) -> None:
+    ours, theirs = SPAWN.Pipe()
+    daemon = SPAWN.Process(target=keep, args=(url_of(tmp_path), theirs))
+    daemon.start()
+    ours.recv()
+    daemon.kill()
+    daemon.join()
+    shutil.copy(tmp_path / "ledger.db", tmp_path / "backup")
+    (tmp_path / "backup").rename(tmp_path / "ledger.db")
+
+    with pytest.raises(LedgerUnusable, match="is not the file that the last daemon had"):
+        await Ledger.open_as_daemon(url_of(tmp_path))
+    (tmp_path / "ledger.db-wal").unlink()
+    (tmp_path / "ledger.db-shm").unlink()
+
+    await (await Ledger.open_as_daemon(url_of(tmp_path))).aclose()
+
+
 async def test_one_ledger_has_one_daemon_under_all_its_names(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to("ledger.db")
     ours, theirs = SPAWN.Pipe()
@@ -494,7 +512,8 @@ def keep(url: str, held: Connection) -> None:
     """A daemon that is alive until it is killed."""
 
     async def main() -> None:
-        await Ledger.open_as_daemon(url)
+        ledger = await Ledger.open_as_daemon(url)
+        await claim(ledger, schedule_id="kept")
         held.send(os.getpid())
         await asyncio.sleep(60)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsched.model import Outcome, RunState
-from flowsched.retry import backoff, next_step, taken_up
+from flowsched.retry import backoff, next_step, taken_up, withheld
 from tests.builders import RETRY, T0, a_run, an_answer
 
 AGAIN = [Outcome.NOT_SENT, Outcome.REFUSED_FOR_NOW]
@@ -98,6 +98,23 @@ def test_a_retry_after_beyond_the_deadline_ends_the_run_now() -> None:
     step = next_step(answer, a_run(), now=T0, draw=0.5)
 
     assert step.state is RunState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("late", "draining", "detail"),
+    [
+        (0, False, None),
+        (1, False, "not sent: the deadline passed while the ledger recorded its start"),
+        (0, True, "not sent: flowsched is stopping"),
+    ],
+)
+def test_what_was_recorded_too_late_is_not_sent(late: int, draining: bool, detail: str | None) -> None:  # noqa: FBT001
+    now = T0 + RETRY.deadline + timedelta(seconds=late)
+
+    answer = withheld(a_run(), now=now, draining=draining)
+
+    assert (answer and answer.detail) == detail
+    assert answer is None or answer.outcome is Outcome.NOT_SENT
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,18 @@ class Stubborn(Ledger):
     """Of the start of an attempt."""
     lost_answers = 0
     """To the start of an attempt."""
+    slow: asyncio.Event | None = None
+    """Until it is set, the start of an attempt is recorded but not answered."""
+    slow_calls = 0
 
     async def begin_attempt(self, run_id: int, number: int, at: datetime) -> Run:
         if self.begin_refusals:
             self.begin_refusals -= 1
             raise LedgerError("the ledger is locked by another process")
         run = await super().begin_attempt(run_id, number, at)
+        if self.slow:
+            self.slow_calls += 1
+            await self.slow.wait()
         if self.lost_answers:
             self.lost_answers -= 1
             raise LedgerError("the disk said no, and had done it")
@@ -259,6 +265,37 @@ async def test_nothing_is_sent_after_the_deadline_however_long_the_ledger_takes(
 
     run = await desk.reaches(RunState.FAILED)
     assert run.reason == "the deadline passed before it could be sent; it was never sent"
+    assert not desk.gateway.requests
+
+
+async def test_an_attempt_that_the_ledger_takes_only_after_the_deadline_is_not_sent(desk: Desk) -> None:
+    desk.ledger.slow = asyncio.Event()
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: desk.ledger.slow_calls)
+
+    desk.clock.advance(RETRY.deadline + timedelta(seconds=1))
+    desk.ledger.slow.set()
+
+    run = await desk.reaches(RunState.FAILED)
+    assert run.reason == (
+        "gave up after 1 attempt, as the next would begin after the deadline: "
+        "not sent: the deadline passed while the ledger recorded its start"
+    )
+    assert [each.outcome for each in await desk.attempts()] == [Outcome.NOT_SENT]
+    assert not desk.gateway.requests
+
+
+async def test_an_attempt_that_the_ledger_takes_only_during_the_drain_is_not_sent(desk: Desk) -> None:
+    desk.ledger.slow = asyncio.Event()
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: desk.ledger.slow_calls)
+
+    draining = asyncio.create_task(desk.runner.drain(60))
+    await asyncio.sleep(0.01)
+    desk.ledger.slow.set()
+    await asyncio.wait_for(draining, 5)
+
+    assert (await desk.run()).state is RunState.WAITING
     assert not desk.gateway.requests
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import os
 import signal
@@ -36,7 +35,7 @@ def command(config_option: str | None) -> int:
     be used, and with 3 where it may be worth starting again.
     """
     clock = SystemClock()
-    logs.configure(sys.stderr or io.StringIO(), clock)  # None: it was closed before we came
+    logs.configure(sys.stderr, clock)
     try:
         _run(config_option, clock)
     except FlowschedError as error:

@@ -158,21 +158,44 @@ class SqliteFile:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
+            holder = os.read(lock, 100).decode(errors="replace").partition("\n")[0] or "unknown"
             os.close(lock)
             raise self._unusable(
                 f"is kept by another daemon (process {holder}): stop that one first,"
                 " or give this one a ledger of its own"
             ) from error
+        try:
+            self._require_its_own_wal(os.read(lock, 100).decode(errors="replace").split())
+        except LedgerError:
+            os.close(lock)
+            raise
         os.ftruncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
+        os.pwrite(lock, f"{os.getpid()}\n{self._name()}\n".encode(), 0)
         return lock
+
+    def _name(self) -> str:
+        device, inode = self.require_file()
+        return f"{device}:{inode}"
+
+    def _require_its_own_wal(self, last: list[str]) -> None:
+        """Raise LedgerUnusable where the `-wal` beside the file is that of another, which would ruin both.
+
+        `last` is what the last daemon wrote into the lock: its process id and the file that it had.
+        """
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        if len(last) > 1 and last[1] != self._name() and wal.exists() and wal.stat().st_size:
+            raise self._unusable(
+                f"is not the file that the last daemon had, but {wal.name} is still that one's:"
+                f" put the old file back, or move {wal.name} and {self.path.name}-shm away; where they do"
+                f" belong together, as after a copy to another disk, delete {self.path.name}.daemon"
+            )
 
     def require_unmoved(self, identity: tuple[int, int]) -> None:
         """Raise LedgerError where the file is gone, LedgerUnusable where another has its place."""
         if self.require_file() != identity:
             raise self._unusable(
-                "was replaced by another file while in use: put the old one back, or start flowsched anew"
+                "was replaced by another file while in use: stop flowsched, then put the old one back,"
+                f" or move {self.path.name}-wal and {self.path.name}-shm, which belong to it, away with it"
             )
 
     def connect(self, access: Access) -> Connection:
