@@ -6,8 +6,9 @@ import asyncio
 import logging
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowsched.config import read_secret
 from flowsched.engine import Engine
@@ -17,14 +18,17 @@ from flowsched.model import RunState
 from flowsched.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
     from datetime import datetime
 
     from flowsched import runner
     from flowsched.clock import Clock
-    from flowsched.model import Catalog, Settings
+    from flowsched.model import Catalog, Settings, Target
 
 log = logging.getLogger(__name__)
+
+_LOOK_UPS = 64
+"""Threads for what blocks, made as they are needed."""
 
 DRAIN = 60.0
 """Real seconds that attempts under way get to end in; twice the default attempt timeout."""
@@ -80,28 +84,39 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
     Raises SecretError, or LedgerError (LedgerUnusable where waiting will not help), where it cannot
     start. `ready` is set once schedules are in force.
     """
+    # Look-ups of names share the loop's threads, of which there are few by default: those of a target whose
+    # name server hangs must not hold up the others.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOK_UPS))
     async with AsyncExitStack() as stack:
-        gateways: dict[str, runner.Gateway] = {}
-        for name, target in settings.targets.items():
-            access_key = read_secret(target.access_key, environ)
-            secret_key = read_secret(target.secret_key, environ)
-            gateway = Gateway(target, access_key.reveal(), secret_key.reveal(), clock)
+        gateways = {name: _gateway(target, environ, clock) for name, target in settings.targets.items()}
+        for gateway in gateways.values():
             stack.push_async_callback(gateway.aclose)
-            gateways[name] = gateway
         ledger = await Ledger.open_as_daemon(settings.ledger)
         stack.push_async_callback(ledger.aclose)
         daemon = Daemon(ledger, gateways, clock)
-        starting = asyncio.create_task(daemon.start(catalog))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            await starting
+        if await _done_before(stop, daemon.start(catalog)):
             if ready is not None:
                 ready.set()
-            await stopping
-        stopping.cancel()
-        starting.cancel()
+            await stop.wait()
         await daemon.stop(halt)
+
+
+def _gateway(target: Target, environ: Mapping[str, str], clock: Clock) -> Gateway:
+    access_key = read_secret(target.access_key, environ)
+    secret_key = read_secret(target.secret_key, environ)
+    return Gateway(target, access_key.reveal(), secret_key.reveal(), clock)
+
+
+async def _done_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, and tell whether it was done before `stop` was set; it is not gone on with after that."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        await working
+        return True
+    working.cancel()
+    return False
 
 
 def _name(started: datetime) -> str:
