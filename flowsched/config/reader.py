@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEEPEST = 40
 """Mappings and sequences inside one another, aliases followed."""
 MOST_ALIASES = 100
-MOST_VALUES = 500_000
+MOST_VALUES = 250_000
 """Values of one file, aliases followed."""
 
 Position = tuple[int, int]
