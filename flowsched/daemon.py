@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flowsched.config import read_secret
 from flowsched.engine import Engine
 from flowsched.enos import Gateway
+from flowsched.errors import LedgerUnusable
 from flowsched.ledger import Ledger
 from flowsched.model import RunState
 from flowsched.runner import Runner
@@ -81,8 +82,8 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
 ) -> None:
     """Keep the schedules of `catalog` until `stop` is set, then drain; `halt` cuts the drain short.
 
-    Raises SecretError, or LedgerError (LedgerUnusable where waiting will not help), where it cannot
-    start. `ready` is set once schedules are in force.
+    Raises SecretError or LedgerError where it cannot start, and LedgerUnusable at any time: a daemon whose
+    ledger will not come back must be seen to have ended. `ready` is set once schedules are in force.
     """
     # Look-ups of names share the loop's threads, of which there are few by default: those of a target whose
     # name server hangs must not hold up the others.
@@ -94,11 +95,16 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
         ledger = await Ledger.open_as_daemon(settings.ledger)
         stack.push_async_callback(ledger.aclose)
         daemon = Daemon(ledger, gateways, clock)
-        if await _done_before(stop, daemon.start(catalog)):
-            if ready is not None:
-                ready.set()
-            await stop.wait()
-        await daemon.stop(halt)
+        try:
+            if await _done_before(stop, daemon.start(catalog)):
+                if ready is not None:
+                    ready.set()
+                await _done_before(stop, _raise_when_unusable(ledger))
+        except LedgerUnusable:
+            halt.set()  # what is under way cannot be recorded any more
+            raise
+        finally:
+            await daemon.stop(halt)
 
 
 def _gateway(target: Target, environ: Mapping[str, str], clock: Clock) -> Gateway:
@@ -107,8 +113,15 @@ def _gateway(target: Target, environ: Mapping[str, str], clock: Clock) -> Gatewa
     return Gateway(target, access_key.reveal(), secret_key.reveal(), clock)
 
 
+async def _raise_when_unusable(ledger: Ledger) -> None:
+    raise await ledger.unusable()
+
+
 async def _done_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work, and tell whether it was done before `stop` was set; it is not gone on with after that."""
+    """Do the work, and tell whether it was done before `stop` was set; it is not gone on with after that.
+
+    Raises what the work raises.
+    """
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -239,6 +240,19 @@ async def test_a_ledger_that_cannot_be_used_just_now_is_worth_another_start(plan
 
         assert await daemon.ends() == 3
     assert "is locked by another process" in daemon.text
+
+
+async def test_a_ledger_that_was_replaced_ends_the_daemon_with_78(plant: Plant) -> None:
+    plant.simulator.faults.add(Order(fault=Fault.SLOW, delay=0.5, on="trigger"))
+    daemon = await plant.start()
+    await daemon.says("run sending")
+    ledger = plant.folder / "ledger.db"
+    ledger.rename(plant.folder / "old.db")
+    shutil.copy(plant.folder / "old.db", ledger)
+
+    assert await daemon.ends() == 78
+    assert "was replaced by another file while in use" in daemon.text
+    assert len(plant.triggers()) == 1
 
 
 async def test_a_stop_is_heard_while_it_starts(plant: Plant) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from flowsched.errors import LedgerUnusable
     from flowsched.ledger.books import Books
     from flowsched.ledger.session import Session
     from flowsched.model import Answer, Attempt, Catalog, Cursor, NewRun, NextStep, Run, RunState
@@ -104,6 +105,10 @@ class Ledger(LedgerReader):
         Raises LedgerError where there is none, LedgerUnusable where it is older or newer.
         """
         return LedgerReader(LedgerThread("ledger-reader", await asyncio.to_thread(_reading_session, url)))
+
+    async def unusable(self) -> LedgerUnusable:
+        """Return why, once writing to the ledger has shown that waiting will not help; before that, wait."""
+        return await asyncio.shield(self._writer.unusable)
 
     async def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
         """Put a catalog in force at `at`, and return the cursors of its enabled schedules, by id.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from flowsched.errors import LedgerError
+from flowsched.errors import LedgerError, LedgerUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +57,8 @@ class LedgerThread:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._closed = False
+        self.unusable: asyncio.Future[LedgerUnusable] = self._loop.create_future()
+        """Resolved once an operation has found the ledger unusable."""
         # A daemon thread: a process that forgets to close its ledger must still be able to end.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -100,13 +102,17 @@ class LedgerThread:
             results = [Result(error=error)] * len(group)
         # A closed loop took its waiters with it: there is nobody left to tell.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(_resolve, group, results)
+            self._loop.call_soon_threadsafe(self._resolve, group, results)
+
+    def _resolve(self, group: list[_Pending], results: list[Result]) -> None:
+        for pending, result in zip(group, results, strict=True):
+            if isinstance(result.error, LedgerUnusable) and not self.unusable.done():
+                self.unusable.set_result(result.error)
+            _answer(pending, result)
 
 
-def _resolve(group: list[_Pending], results: list[Result]) -> None:
-    for pending, result in zip(group, results, strict=True):
-        if pending.future.done():
-            continue
+def _answer(pending: _Pending, result: Result) -> None:
+    if not pending.future.done():
         if result.error is None:
             pending.future.set_result(result.value)
         else:
