@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN = 15.0
 """At the latest after so many seconds the wall clock is looked at again: a step or a suspend is noticed."""
 
+STEP = 2.0
+"""Seconds by which the wall clock may stray from the monotonic one between two looks without a word."""
+
 LEDGER_PAUSE = 5.0
 """Seconds until due fires are offered again to a ledger that would not take them."""
 
@@ -256,6 +259,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]
         self._clock = clock
         self._zone = _ClockZone(clock)
         self._alarm_task: asyncio.Task[None] | None = None
+        self._looked_at = (clock.now(), clock.monotonic())
         super().__init__(
             timezone=self._zone,
             executors={"default": executor},
@@ -283,12 +287,25 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]
 
     def _process_jobs(self) -> float | None:
         """Ring what is due; whatever goes wrong in that, go on waking up."""
+        self._compare_clocks()
         try:
             wait: float | None = super()._process_jobs()
         except Exception:
             log.critical("wake-up stopped by a fault; waking up again soon", exc_info=True)
             return LOOK_AGAIN
         return wait
+
+    def _compare_clocks(self) -> None:
+        """Say when the wall clock was set, or the machine slept, since the last look."""
+        (wall, ticks), self._looked_at = self._looked_at, (self._clock.now(), self._clock.monotonic())
+        stepped = (self._looked_at[0] - wall).total_seconds() - (self._looked_at[1] - ticks)
+        if stepped > STEP:
+            way = "forward: what was due meanwhile is caught up or missed"
+        elif stepped < -STEP:
+            way = "back: what has fired does not fire again"
+        else:
+            return
+        log.warning("the wall clock stepped %s", way, extra={"seconds": round(stepped, 3)})
 
     async def _wake_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)

@@ -294,6 +294,21 @@ async def test_a_machine_that_slept_catches_up_by_the_policy(desk: Desk) -> None
     ]
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(3600, "forward"), (-3600, "back"), (1.5, None), (-1.5, None)])
+async def test_a_step_of_the_wall_clock_is_said_aloud_within_fifteen_seconds(
+    desk: Desk, caplog: pytest.LogCaptureFixture, seconds: float, said: str | None
+) -> None:
+    await desk.apply(a_schedule("daily", "0 0 * * *"))
+    await desk.passes(LOOK_AGAIN)
+
+    desk.clock.step(desk.clock.now() + timedelta(seconds=seconds))
+    await desk.passes(LOOK_AGAIN)
+
+    steps = [record for record in caplog.records if "the wall clock stepped" in record.message]
+    assert [record.__dict__["seconds"] for record in steps] == ([seconds] if said else [])
+    assert all(f"stepped {said}" in record.message for record in steps)
+
+
 async def test_a_clock_that_steps_back_fires_nothing_twice(desk: Desk) -> None:
     await desk.apply(a_schedule("minutely", "* * * * *"))
     await desk.minutes(3)
