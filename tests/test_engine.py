@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from flowsched.engine import FAULT_PAUSE, LEDGER_PAUSE, LOOK_AGAIN, MOST_ROWS, Engine
 from flowsched.errors import LedgerError
@@ -223,6 +224,20 @@ async def test_a_fault_of_ours_in_one_timing_does_not_silence_the_others(
         f"{name} 12:0{minute}" for name in ("faulty", "sound") for minute in (1, 2, 3)
     ]
     assert "no next fire time, by a fault of flowsched" in caplog.text
+
+
+async def test_a_wake_up_that_fails_is_followed_by_another(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.apply(a_schedule("minutely", "* * * * *"))
+    await desk.passes(1)
+    monkeypatch.setattr(AsyncIOScheduler, "_process_jobs", _fails_once(AsyncIOScheduler._process_jobs))
+
+    for _ in range(3):
+        await desk.passes(LOOK_AGAIN)
+
+    assert desk.fired() == ["minutely 12:01"]
+    assert "wake-up stopped by a fault" in caplog.text
 
 
 def _fails_once(method: Callable[..., T]) -> Callable[..., T]:

@@ -1,0 +1,77 @@
+"""What is drawn on a terminal, seen on one: a pseudo-terminal of the size that a test gives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parent.parent
+
+
+def seen(arguments: list[str], columns: int, lines: int) -> str:
+    """Everything that a command writes to a terminal of this size, without colours and movements."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "flowsched", *arguments],
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    written = b""
+    # Reading fails once the last writer has gone.
+    try:
+        while chunk := os.read(ours, 65_536):
+            written += chunk
+    except OSError:
+        pass
+    os.close(ours)
+    assert process.wait() == 0, written.decode()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode()).replace("\r\n", "\n").replace("\r", "\n")
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 50)])
+def test_the_live_view_fits_its_terminal(columns: int, lines: int) -> None:
+    text = seen(["demo", "--for", "4s"], columns, lines)
+
+    assert max(map(len, text.splitlines())) <= columns
+    first_picture = text.split("flowsched demo:")[1]
+    assert len(first_picture.splitlines()) <= lines
+    for part in ("Due next", "Under way", "Done", "instance, or why"):
+        assert part in first_picture
+    assert re.search(r"\d+ runs: .*triggered", text.splitlines()[-1])
+
+
+def test_a_table_on_a_terminal_leaves_out_columns_without_a_word() -> None:
+    text = seen(["next", "turbine-alarms", "--schedules", "schedules", "--count", "2"], 80, 24)
+
+    assert "turbine-alarms" in text
+    assert "task" not in text
+
+
+def test_a_log_on_a_terminal_is_text() -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.run(
+        [sys.executable, "-m", "flowsched", "--config", "/nowhere.yaml", "run"], stderr=theirs, check=False
+    )
+    os.close(theirs)
+    text = os.read(ours, 65_536).decode()
+    os.close(ours)
+
+    assert process.returncode == 78
+    assert "flowsched cannot run" in text
+    assert not text.startswith("{")
