@@ -29,14 +29,13 @@ from flowsched.model import (
     NextStep,
     Origin,
     Outcome,
-    Overlap,
-    RetryPolicy,
     Run,
     RunState,
     Schedule,
     Source,
     Timing,
 )
+from tests.builders import RETRY, a_new_run, a_schedule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,14 +48,6 @@ MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 NIGHTLY = Timing("30 2 * * *", "Europe/Berlin")
 HOURLY = Timing("5 * * * *", "UTC")
-POLICY = RetryPolicy(
-    max_attempts=5,
-    initial_backoff=timedelta(seconds=2),
-    multiplier=2.0,
-    max_backoff=timedelta(minutes=5),
-    deadline=timedelta(minutes=15),
-    attempt_timeout=timedelta(seconds=30),
-)
 ACCEPTED = Answer(
     outcome=Outcome.ACCEPTED, detail="created", http_status=200, code=0, instance="3377-20260105023000"
 )
@@ -70,42 +61,21 @@ _DAEMONS = count()
 
 
 def new_run(schedule_id: str = "nightly", fire_time: datetime = NIGHT, **changes: Any) -> NewRun:
-    usual = NewRun(
-        schedule_id=schedule_id,
-        fire_time=fire_time,
-        origin=Origin.SCHEDULE,
-        state=RunState.CLAIMED,
-        reason=None,
-        target="default",
-        flow=3377,
-        task=None,
-        predicted_instance="3377-20260105023000",
-        retry=POLICY,
-        deadline=fire_time + POLICY.deadline,
-        revision="c0ffee",
-        source=Source("nightly.yaml", 7),
-        daemon=f"host:{next(_DAEMONS)}",
-        claimed_at=fire_time + timedelta(microseconds=12_345),
-    )
-    return replace(usual, **changes)
+    usual = {
+        "schedule_id": schedule_id,
+        "fire_time": fire_time,
+        "deadline": fire_time + RETRY.deadline,
+        "predicted_instance": "3377-20260105023000",
+        "revision": "c0ffee",
+        "source": Source("nightly.yaml", 7),
+        "daemon": f"host:{next(_DAEMONS)}",
+        "claimed_at": fire_time + timedelta(microseconds=12_345),
+    }
+    return a_new_run(**(usual | changes))
 
 
 def schedule(id_: str, timing: Timing = NIGHTLY, *, enabled: bool = True) -> Schedule:
-    return Schedule(
-        id=id_,
-        timing=timing,
-        flow=3377,
-        task=None,
-        target="default",
-        enabled=enabled,
-        retry=POLICY,
-        catch_up=CatchUp.LATEST,
-        catch_up_window=timedelta(hours=1),
-        overlap=Overlap.QUEUE,
-        description=None,
-        owner=None,
-        source=Source("nightly.yaml", 7),
-    )
+    return a_schedule(id_, timing.cron, timing.timezone, enabled=enabled)
 
 
 def catalog(revision: str, *schedules: Schedule) -> Catalog:
@@ -179,7 +149,7 @@ async def test_a_claim_gives_back_the_run_as_it_is_read_later(ledger: Ledger) ->
     [run] = await ledger.claim([row], [])
 
     assert await ledger.runs() == [run]
-    assert (run.schedule_id, run.fire_time, run.task, run.retry) == ("nightly", NIGHT, 108580, POLICY)
+    assert (run.schedule_id, run.fire_time, run.task, run.retry) == ("nightly", NIGHT, 108580, RETRY)
     assert (run.state, run.attempts, run.instance, run.retry_at) == (RunState.CLAIMED, 0, None, None)
     assert run.claimed_at == run.updated_at == NIGHT + timedelta(microseconds=12_345)
     assert run.source == Source("nightly.yaml", 7)

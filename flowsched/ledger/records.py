@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from flowsched.model import Attempt, Origin, Outcome, Run, RunState, Source
@@ -38,28 +39,8 @@ def row_of(new: NewRun) -> dict[str, Any]:
 
 def claimed_run(id_: int, new: NewRun) -> Run:
     """Return the run that a new row has become, as it would be read back."""
-    return Run(
-        id=id_,
-        schedule_id=new.schedule_id,
-        fire_time=new.fire_time,
-        origin=new.origin,
-        state=new.state,
-        reason=new.reason,
-        target=new.target,
-        flow=new.flow,
-        task=new.task,
-        predicted_instance=new.predicted_instance,
-        instance=None,
-        retry=new.retry,
-        deadline=new.deadline,
-        retry_at=None,
-        attempts=0,
-        revision=new.revision,
-        source=new.source,
-        daemon=new.daemon,
-        claimed_at=new.claimed_at,
-        updated_at=new.claimed_at,
-    )
+    given: dict[str, Any] = {field.name: getattr(new, field.name) for field in fields(new)}
+    return Run(id=id_, instance=None, retry_at=None, attempts=0, updated_at=new.claimed_at, **given)
 
 
 def run_of(row: Row[Any]) -> Run:
