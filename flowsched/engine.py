@@ -324,10 +324,9 @@ class _Trigger(BaseTrigger):  # type: ignore[misc]
         self.alarm = alarm
         self._zone = zone
 
-    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
-        after = now if previous is None else max(previous, now)
+    def get_next_fire_time(self, _: datetime | None, now: datetime) -> datetime | None:
         try:
-            fire_time = self.alarm.next(after.replace(tzinfo=UTC))
+            fire_time = self.alarm.next(now.replace(tzinfo=UTC))
         except Exception:
             # Raised any further, it would keep every alarm behind this one from ringing.
             log.critical(
@@ -335,7 +334,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc]
                 exc_info=True,
                 extra={"cron": self.alarm.timing.cron},
             )
-            fire_time = after + timedelta(seconds=LOOK_AGAIN)
+            fire_time = now + timedelta(seconds=LOOK_AGAIN)
         return fire_time and fire_time.replace(tzinfo=self._zone)
 
 

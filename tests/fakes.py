@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from flowsched.enos import TriggerRequest
+    from flowsched.ledger import Ledger
+    from flowsched.model import Run, RunState
 
 
 class HandClock:
@@ -111,6 +113,16 @@ async def eventually(condition: Callable[[], object], within: float = 10.0) -> N
     """Let the loop run until the condition holds; fails when it does not within so many real seconds."""
     async with asyncio.timeout(within):
         while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def reaches(ledger: Ledger, *states: RunState, within: float = 10.0) -> Run:
+    """Wait until the one run that the ledger holds is in one of the states; return it."""
+    async with asyncio.timeout(within):
+        while True:
+            (run,) = await ledger.runs()
+            if run.state in states:
+                return run
             await asyncio.sleep(0.002)
 
 

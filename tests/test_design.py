@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "flowsched"
 
 ROWS = {
     "model": 1, "errors": 1, "clock": 1,
-    "durations": 2, "cron": 2,
+    "durations": 2, "near": 2, "cron": 2,
     "timeline": 3, "admission": 3, "retry": 3,
     "config": 4, "enos": 4, "ledger": 4,
     "runner": 5, "engine": 5,
@@ -25,7 +25,7 @@ ROWS = {
 ASIDE = {"simulator": {"clock", "model", "errors"}}
 """The simulator stands beside the house: it must not know the client it is to judge."""
 
-PURE = ["model.py", "errors.py", "durations.py", "timeline.py", "admission.py", "retry.py",
+PURE = ["model.py", "errors.py", "durations.py", "near.py", "timeline.py", "admission.py", "retry.py",
         "cron/evaluator.py", "cron/fields.py", "cron/words.py", "config/parser.py", "ledger/transitions.py",
         "enos/signing.py", "enos/requests.py", "enos/replies.py", "enos/meaning.py", "enos/token_meaning.py",
         "simulator/signature.py", "simulator/instances.py", "simulator/faults.py"]  # fmt: skip

@@ -18,7 +18,7 @@ from flowsched.model import Outcome, Run, RunState
 from flowsched.runner import Runner
 from flowsched.simulator import AuthFailure, Behaviour, Fault, Order, SimFlow, Simulator
 from tests.builders import RETRY, a_new_run, a_target
-from tests.fakes import HandClock
+from tests.fakes import HandClock, reaches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -76,12 +76,7 @@ class Line:
         self.runner.start(run)
 
     async def reaches(self, *states: RunState) -> Run:
-        async with asyncio.timeout(20):
-            while True:
-                (run,) = await self.ledger.runs()
-                if run.state in states:
-                    return run
-                await asyncio.sleep(0.002)
+        return await reaches(self.ledger, *states, within=20)
 
     async def ends(self) -> Run:
         return await self.reaches(RunState.TRIGGERED, RunState.FAILED, RunState.WAITING, RunState.IN_DOUBT)

@@ -14,7 +14,7 @@ from flowsched.ledger import Ledger
 from flowsched.model import NextStep, Outcome, RunState
 from flowsched.runner import LEDGER_PAUSE, Runner
 from tests.builders import RETRY, a_new_run, a_target, an_answer
-from tests.fakes import HandClock, ScriptedGateway, a_moment, accepted, eventually
+from tests.fakes import HandClock, ScriptedGateway, a_moment, accepted, eventually, reaches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,10 +88,7 @@ class Desk:
         return (await self.ledger.attempts([run.id])).get(run.id, [])
 
     async def reaches(self, state: RunState) -> Run:
-        async with asyncio.timeout(5):
-            while (run := await self.run()).state is not state:
-                await asyncio.sleep(0.002)
-        return run
+        return await reaches(self.ledger, state)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from flowsched.cli.files import load_catalog, schedules_option
 from flowsched.cli.instants import INSTANT, in_utc
 from flowsched.cli.output import format_option, local, print_json, print_table
 from flowsched.clock import SystemClock
-from flowsched.config.near import did_you_mean
 from flowsched.errors import UsageError
+from flowsched.near import did_you_mean
 from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:

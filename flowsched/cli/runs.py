@@ -14,6 +14,8 @@ from flowsched.ledger import Ledger
 from flowsched.model import RunState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flowsched.model import Attempt, Run
 
 
@@ -39,10 +41,10 @@ def command(
     if format_ == "json":
         print_json({"runs": [_record(run, tried) for run in runs]})
     elif runs:
-        print_table(_RUN_HEADERS, [_run_row(run) for run in runs])
+        _print(_RUN_COLUMNS, runs)
         if tried is not None:
             click.echo()
-            print_table(_ATTEMPT_HEADERS, [_attempt_row(each) for run in runs for each in tried[run.id]])
+            _print(_ATTEMPT_COLUMNS, (each for run in runs for each in tried[run.id]))
     else:
         click.echo("no such runs", err=True)
 
@@ -50,44 +52,37 @@ def command(
 async def _read(
     url: str, schedule: str | None, state: RunState | None, limit: int, *, attempts: bool
 ) -> tuple[list[Run], dict[int, list[Attempt]] | None]:
-    ledger = await Ledger.open_to_read(url)
-    try:
+    async with await Ledger.open_to_read(url) as ledger:
         runs = await ledger.runs(schedule_id=schedule, state=state, limit=limit)
         return runs, await ledger.attempts([run.id for run in runs]) if attempts else None
-    finally:
-        await ledger.aclose()
 
 
-_RUN_HEADERS = ["run", "fire time (UTC)", "schedule", "state", "origin", "attempts", "instance", "reason"]
+_RUN_COLUMNS = {
+    "run": "id",
+    "fire time (UTC)": "fire_time",
+    "schedule": "schedule_id",
+    "state": "state",
+    "origin": "origin",
+    "attempts": "attempts",
+    "instance": "instance",
+    "reason": "reason",
+}
+_ATTEMPT_COLUMNS = {
+    "run": "run_id",
+    "attempt": "number",
+    "started (UTC)": "started_at",
+    "ended (UTC)": "ended_at",
+    "outcome": "outcome",
+    "HTTP": "http_status",
+    "code": "code",
+    "detail": "detail",
+}
+"""The field under each header."""
 
 
-def _run_row(run: Run) -> list[object]:
-    return [
-        run.id,
-        run.fire_time,
-        run.schedule_id,
-        run.state,
-        run.origin,
-        run.attempts,
-        run.instance,
-        run.reason,
-    ]
-
-
-_ATTEMPT_HEADERS = ["run", "attempt", "started (UTC)", "ended (UTC)", "outcome", "HTTP", "code", "detail"]
-
-
-def _attempt_row(attempt: Attempt) -> list[object]:
-    return [
-        attempt.run_id,
-        attempt.number,
-        attempt.started_at,
-        attempt.ended_at,
-        attempt.outcome,
-        attempt.http_status,
-        attempt.code,
-        attempt.detail,
-    ]
+def _print(columns: dict[str, str], records: Iterable[Run | Attempt]) -> None:
+    rows = [[getattr(record, name) for name in columns.values()] for record in records]
+    print_table(list(columns), rows)
 
 
 def _record(run: Run, tried: dict[int, list[Attempt]] | None) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowsched.config.near import did_you_mean, nearest
 from flowsched.errors import quoted
+from flowsched.near import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

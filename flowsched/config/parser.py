@@ -8,11 +8,11 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from flowsched import cron
-from flowsched.config.near import did_you_mean
 from flowsched.config.values import FAULTY, typed_values
 from flowsched.durations import between, format_duration
 from flowsched.errors import Refused, quoted
 from flowsched.model import CatchUp, Overlap, RetryPolicy, Schedule, Source, Timing
+from flowsched.near import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

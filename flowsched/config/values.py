@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowsched.errors import CronError, Refused
+from flowsched.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flowsched.config.reader import Node
 
     Converters = Mapping[KeyPath, Callable[[Any], Any]]
-    """What makes a typed value of each key; raises Refused or CronError where it cannot."""
+    """What makes a typed value of each key; raises Refused where it cannot."""
 
 
 class _Faulty:
@@ -43,6 +43,6 @@ def typed_values(root: Node, path: KeyPath, converters: Converters, findings: Fi
 def _typed(node: Node, path: KeyPath, convert: Callable[[Any], Any], findings: Findings) -> Any:
     try:
         return convert(node.data)
-    except (Refused, CronError) as error:
+    except Refused as error:
         findings.add(node.at, path, error.message, error.allowed)
         return FAULTY
