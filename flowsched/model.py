@@ -24,9 +24,13 @@ class CatchUp(StrEnum):
 
 
 class Overlap(StrEnum):
-    """What is done when the flow's previous instance is still going."""
+    """What is done when a previous instance of the flow is still going."""
 
     QUEUE = "queue"
+    """Trigger all the same: EnOS lets the new instance wait (enos-api section 3.1)."""
+    SKIP = "skip"
+    CANCEL_PREVIOUS = "cancel_previous"
+    """Cancel what is going, then trigger; to cancel is best effort (enos-api section 4)."""
 
 
 class Origin(StrEnum):
@@ -66,21 +70,52 @@ class Outcome(StrEnum):
     """Answered, not processed, and the same call would be refused again."""
     REFUSED_FOR_NOW = "refused_for_now"
     """Answered, not processed, and the same call may pass later."""
+    NOT_CREATED = "not_created"
+    """This call made no instance, perhaps because there is one of that minute: an earlier attempt's, or
+    somebody else's. Only a look at the predicted instance tells."""
     NOT_SENT = "not_sent"
     """No byte of the trigger left this machine."""
     UNKNOWN = "unknown"
     """It may have been processed: never to be repeated blindly."""
 
 
+class Seen(StrEnum):
+    """What a look at an instance showed."""
+
+    FOUND = "found"
+    ABSENT = "absent"
+    """EnOS answered, in a shape that we know, that it has no such instance."""
+    UNCLEAR = "unclear"
+    """Anything else: no answer, or one that says neither."""
+
+
+class FlowState(StrEnum):
+    """What became of an instance, as far as flowsched has watched it."""
+
+    GOING = "going"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """Ended in any other way: failed, timed out, cancelled, skipped."""
+    LATE = "late"
+    """Not ended within the time that its schedule gives it; not looked at any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When: a five-field cron expression read on the wall clock of an IANA time zone.
+    """When: all that decides the fire times of a schedule.
 
-    Schedules that share a timing share one alarm, so this is also a key.
+    A five-field cron expression read on the wall clock of an IANA time zone, between two instants. Schedules
+    that share a timing share one alarm, so this is also a key; when it changes, earlier fire times are void.
     """
 
     cron: str
     timezone: str
+    starts_at: datetime | None = None
+    """No fire time before it; None: no such bound."""
+    ends_at: datetime | None = None
+    """No fire time at or after it; None: no such bound."""
+    rules: str = ""
+    """A digest of the zone's data, which a new release may change; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +159,14 @@ class Schedule:
     catch_up: CatchUp
     catch_up_window: timedelta
     overlap: Overlap
+    overlap_fallback: Overlap
+    """`queue` or `skip`: what is done where EnOS cannot say whether a previous instance is going."""
+    jitter: timedelta
+    """A fire is due less than this after its fire time, and before the next one."""
+    watch: timedelta | None
+    """How long after the trigger the flow may take to end, as it is watched; None: it is not watched."""
+    renamed_from: str | None
+    """The id that this schedule had before."""
     description: str | None
     owner: str | None
     source: Source
@@ -161,9 +204,14 @@ class NewRun:
     task: int | None
     predicted_instance: str
     """The id that EnOS will give the instance (enos-api section 5), known before the call."""
+    due_at: datetime
+    """Fire time plus jitter: no attempt begins before it."""
     retry: RetryPolicy
     deadline: datetime
     """No attempt begins after this instant."""
+    overlap: Overlap
+    overlap_fallback: Overlap
+    watch: timedelta | None
     revision: str
     """The catalog under which the run was made."""
     source: Source
@@ -192,8 +240,14 @@ class Run:
     predicted_instance: str
     instance: str | None
     """The id that EnOS answered; None until triggered."""
+    due_at: datetime
     retry: RetryPolicy
     deadline: datetime
+    overlap: Overlap
+    overlap_fallback: Overlap
+    watch: timedelta | None
+    note: str | None
+    """What was decided on the way and is worth knowing, such as what was cancelled before it was sent."""
     retry_at: datetime | None
     """The earliest next attempt; set only while waiting."""
     attempts: int
@@ -237,6 +291,64 @@ class Attempt:
     detail: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """One attempt as its flow has felt it."""
+
+    target: str
+    flow: int
+    started_at: datetime
+    ended_at: datetime | None
+    """None while it is under way, or where the process died during it; so with outcome."""
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fired:
+    """An automatic run, with no more of it than an audit compares."""
+
+    schedule_id: str
+    fire_time: datetime
+    run_id: int
+    origin: Origin
+    state: RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What one look at an instance showed. Holds no secret."""
+
+    seen: Seen
+    detail: str
+    """One line for people."""
+    flow: FlowState | None = None
+    """`going`, `succeeded` or `failed` where it was found, else None."""
+    status: int | None = None
+    """The number that EnOS gave for its status (enos-api section 4)."""
+    started: str | None = None
+    """As EnOS wrote it, in a zone that it does not name: never to be computed with."""
+    ended: str | None = None
+    """As EnOS wrote it, like `started`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """The flow of one triggered run, looked at until it ends or its time is over."""
+
+    run_id: int
+    schedule_id: str
+    target: str
+    flow: int
+    instance: str
+    until: datetime
+    """When it counts as late."""
+    state: FlowState
+    status: int | None
+    started: str | None
+    ended: str | None
+    updated_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class NextStep:
     """What a run does after an attempt: the state it enters, why, and when it tries again."""
@@ -257,6 +369,24 @@ class Cursor:
     schedule_id: str
     timing: Timing
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One timing of one schedule, for as long as it is or was in force."""
+
+    schedule_id: str
+    timing: Timing
+    target: str | None
+    """None only where an old version of flowsched has recorded it; so with flow."""
+    flow: int | None
+    task: int | None
+    from_at: datetime
+    """Fire times after it belong to the term."""
+    cursor_at: datetime
+    """Up to this instant, inclusive, every fire time of the term is accounted for."""
+    until_at: datetime | None
+    """Fire times after it do not belong to the term; None while it is in force."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,5 +442,9 @@ class Settings:
     """Absolute path of the folder, or file, of schedules."""
     ledger: str
     """SQLAlchemy URL, with an absolute path where it is SQLite."""
+    keep: timedelta
+    """How long final runs are kept, counted from their fire time."""
+    clock_tolerance: timedelta
+    """How far this machine's clock and a gateway's may differ before it is an error."""
     targets: Mapping[str, Target]
     """By name; at least one."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from flowsched import cron
@@ -11,9 +14,37 @@ from flowsched.model import Fire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
 
     from flowsched.model import Schedule, Timing
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_BITS = 64
+
+
+def fire_times(timing: Timing, after: datetime) -> Iterator[datetime]:
+    """Yield the fire times strictly after `after`, ascending, in UTC; nothing else makes them of a timing.
+
+    None is before `starts_at`, and none at or after `ends_at`. `after` is aware, in any zone.
+    """
+    starts_at, ends_at = timing.starts_at, timing.ends_at
+    if starts_at is not None and after < starts_at:
+        after = starts_at - timedelta.resolution
+    times = cron.parse(timing.cron).fires(cron.zone(timing.timezone), after)
+    return times if ends_at is None else takewhile(lambda at: at < ends_at, times)
+
+
+def due_time(schedule: Schedule, fire_time: datetime, following: datetime | None) -> datetime:
+    """Return when a fire is meant to be sent: its fire time, or whole milliseconds of jitter after it.
+
+    Always the same for one schedule id, fire time and `following`, the schedule's next fire time (None: there
+    is none). Before `following`, and less than the jitter after the fire time; without jitter the fire time.
+    """
+    room = schedule.jitter if following is None else min(schedule.jitter, following - fire_time)
+    seed = f"{schedule.id} {(fire_time - _EPOCH) // _MILLISECOND}"
+    drawn = int.from_bytes(sha256(seed.encode()).digest()[: _BITS // 8])
+    # A share of drawn / 2**64, in whole numbers: as a float the largest would be 1, and all of the room.
+    return fire_time + ((room // _MILLISECOND * drawn) >> _BITS) * _MILLISECOND
 
 
 def fires(schedules: Iterable[Schedule], *, after: datetime, until: datetime | None = None) -> Iterator[Fire]:
@@ -37,6 +68,6 @@ def _stream(
     timing: Timing, sharers: list[Schedule], after: datetime
 ) -> Iterator[tuple[datetime, str, Schedule]]:
     ordered = sorted(sharers, key=lambda schedule: schedule.id)
-    for at in cron.parse(timing.cron).fires(cron.zone(timing.timezone), after):
+    for at in fire_times(timing, after):
         for schedule in ordered:
             yield at, schedule.id, schedule

@@ -222,6 +222,37 @@ def test_next_takes_ids_and_an_end(installed: Shell) -> None:
     assert [fire["utc"] for fire in done.json["fires"]] == ["2026-07-01T00:30:00Z", "2026-07-02T00:30:00Z"]
 
 
+JITTERED = GOOD + "    jitter: 24h\n    starts_at: 2026-07-01T02:00\n    ends_at: 2026-07-01T04:00\n"
+
+
+def test_next_shows_when_fires_are_due_where_some_schedule_has_jitter(installed: Shell) -> None:
+    installed.write("schedules/a.yaml", JITTERED)
+
+    lines = installed("next", "--from", "2026-07-01T00:00Z", "--count", "3").out.splitlines()
+    fires = installed("next", "--from", "2026-07-01T00:00Z", "--count", "3", "--format", "json").json["fires"]
+
+    assert lines[0].split()[:5] == ["fire", "time", "(UTC)", "due", "(UTC)"]
+    assert [line.split()[:2] for line in lines[1:]] == [[fire["utc"], fire["due_time"]] for fire in fires]
+    nightly, *hourly = fires
+    assert nightly["due_time"] == nightly["utc"] == "2026-07-01T00:30:00Z"
+    assert [fire["utc"] for fire in hourly] == ["2026-07-01T02:05:00Z", "2026-07-01T03:05:00Z"]
+    assert hourly[0]["utc"] < hourly[0]["due_time"] < hourly[1]["utc"] < hourly[1]["due_time"]
+
+
+def test_next_shows_no_due_times_where_no_shown_schedule_has_jitter(installed: Shell) -> None:
+    installed.write("schedules/a.yaml", JITTERED)
+
+    assert "due (UTC)" not in installed("next", "nightly", "--count", "1").out
+
+
+def test_next_shows_nothing_before_a_schedule_starts_or_after_it_ends(installed: Shell) -> None:
+    installed.write("schedules/a.yaml", JITTERED)
+
+    done = installed("next", "hourly", "--from", "2026-07-01T00:00Z", "--format", "json")
+
+    assert [fire["utc"] for fire in done.json["fires"]] == ["2026-07-01T02:05:00Z", "2026-07-01T03:05:00Z"]
+
+
 def test_runs_needs_an_installation(shell: Shell) -> None:
     done = shell("runs")
 

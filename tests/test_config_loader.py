@@ -3,11 +3,12 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from flowsched import cron
 from flowsched.config import files, load_catalog, load_settings, loader
 from flowsched.config.findings import MOST_PROBLEMS, Findings, Unusable
 from flowsched.errors import ConfigError, Refused
@@ -52,7 +53,7 @@ def test_a_schedule_has_the_defaults_of_the_house(tmp_path: Path) -> None:
 
     assert catalog.schedules["nightly"] == Schedule(
         id="nightly",
-        timing=Timing("30 2 * * *", "Europe/Berlin"),
+        timing=Timing("30 2 * * *", "Europe/Berlin", rules=cron.zone_rules("Europe/Berlin")),
         flow=3377,
         task=None,
         target=None,
@@ -68,6 +69,10 @@ def test_a_schedule_has_the_defaults_of_the_house(tmp_path: Path) -> None:
         catch_up=CatchUp.LATEST,
         catch_up_window=timedelta(hours=1),
         overlap=Overlap.QUEUE,
+        overlap_fallback=Overlap.QUEUE,
+        jitter=timedelta(0),
+        watch=None,
+        renamed_from=None,
         description=None,
         owner=None,
         source=Source(f"{tmp_path}/a.yaml", 2),
@@ -94,6 +99,128 @@ schedules:
     assert schedule.retry.max_attempts == 6
     assert schedule.retry.deadline == timedelta(hours=1)
     assert schedule.retry.initial_backoff == timedelta(seconds=2)
+
+
+def test_overlap_jitter_and_watch_are_read_and_shared(tmp_path: Path) -> None:
+    catalog = loaded(
+        tmp_path,
+        """
+defaults: {timezone: UTC, overlap: skip, overlap_fallback: skip, jitter: 24h, watch: {timeout: 6h}}
+schedules:
+  a: {cron: "@daily", flow: 1}
+  b: {cron: "@daily", flow: 2, overlap: cancel_previous, overlap_fallback: queue, jitter: 0s}
+  c: {cron: "@daily", flow: 3, watch: {timeout: 30d}}
+""",
+    )
+
+    a, b, c = catalog.schedules.values()
+    assert (a.overlap, a.overlap_fallback) == (Overlap.SKIP, Overlap.SKIP)
+    assert (b.overlap, b.overlap_fallback) == (Overlap.CANCEL_PREVIOUS, Overlap.QUEUE)
+    assert (a.jitter, b.jitter) == (timedelta(days=1), timedelta(0))
+    assert (a.watch, b.watch, c.watch) == (timedelta(hours=6), timedelta(hours=6), timedelta(days=30))
+
+
+def test_null_switches_off_what_the_defaults_watch(tmp_path: Path) -> None:
+    catalog = loaded(
+        tmp_path,
+        """
+defaults: {timezone: UTC, watch: {timeout: 6h}}
+schedules: {a: {cron: "@daily", flow: 1, watch: null}, b: {cron: "@daily", flow: 2}}
+""",
+    )
+
+    assert [schedule.watch for schedule in catalog.schedules.values()] == [None, timedelta(hours=6)]
+
+
+def test_null_in_the_defaults_watches_nothing(tmp_path: Path) -> None:
+    catalog = loaded(
+        tmp_path,
+        """
+defaults: {timezone: UTC, watch: null}
+schedules: {a: {cron: "@daily", flow: 1}, b: {cron: "@daily", flow: 2, watch: {timeout: 1m}}}
+""",
+    )
+
+    assert [schedule.watch for schedule in catalog.schedules.values()] == [None, timedelta(minutes=1)]
+
+
+# When: the bounds, and the zone's data.
+
+
+@pytest.mark.parametrize(
+    ("written", "instant"),
+    [
+        ("2026-12-01", "2026-11-30T23:00Z"),
+        ("2026-07-01", "2026-06-30T22:00Z"),
+        ("2026-12-01T18:00", "2026-12-01T17:00Z"),
+        ("2026-12-01T18:00:00", "2026-12-01T17:00Z"),
+        ("2026-12-01T18:00Z", "2026-12-01T18:00Z"),
+        ("2026-12-01T18:00:00-05:30", "2026-12-01T23:30Z"),
+        ("2026-03-29T02:30", "2026-03-29T01:00Z"),  # in the gap: its end
+        ("2026-10-25T02:30", "2026-10-25T00:30Z"),  # in the repeated hour: the first
+        ("2026-10-25T02:30+01:00", "2026-10-25T01:30Z"),
+        ("1970-01-01", "1969-12-31T23:00Z"),
+        ("9998-12-31", "9998-12-30T23:00Z"),
+    ],
+)
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_bound_is_an_instant_in_utc(written: str, instant: str, quote: str, tmp_path: Path) -> None:
+    start = f"starts_at: {quote}{written}{quote}"
+    end = f"ends_at: {quote}{written}{quote}"
+
+    catalog = loaded(
+        tmp_path,
+        f"""
+defaults: {{timezone: Europe/Berlin}}
+schedules: {{a: {{cron: "@daily", flow: 1, {start}}}, b: {{cron: "@daily", flow: 2, {end}}}}}
+""",
+    )
+
+    a, b = (schedule.timing for schedule in catalog.schedules.values())
+    assert (a.starts_at, a.ends_at) == (datetime.fromisoformat(instant), None)
+    assert (b.starts_at, b.ends_at) == (None, datetime.fromisoformat(instant))
+    assert [bound.tzinfo for bound in (a.starts_at, b.ends_at) if bound] == [UTC, UTC]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "today", "2026-12", "2026-12-1", "2026-12-01T", "2026-12-01T18", "2026-12-01T1800",
+        "2026-12-01t18:00", "2026-12-01T24:00", "2026-12-01T18:60", "2026-12-01T18:00:00.000",
+        "2026-12-01T18:00z",
+        "2026-12-01T18:00+1", "2026-12-01T18:00+0100", "2026-12-01T18:00+24:00", "2026-12-01Z", "2026-13-01",
+        "2025-02-29", "0000-01-01", "1969-12-31", "9999-01-01", "2026-W01-1", "٢٠٢٦-12-01",
+        "P1D", "", "x" * 999,
+    ],
+)  # fmt: skip
+def test_anything_else_is_no_bound(written: str, tmp_path: Path) -> None:
+    text = f'schedules: {{a: {{cron: "@daily", timezone: UTC, flow: 1, ends_at: "{written}"}}}}'
+
+    with pytest.raises(ConfigError, match=r"a\.yaml:1:\d+: schedules\.a\.ends_at: '.*; allowed: "):
+        loaded(tmp_path, text)
+
+
+@pytest.mark.parametrize("zone", ["", ", timezone: Nowhere"])
+def test_bounds_without_a_zone_are_no_second_problem(zone: str, tmp_path: Path) -> None:
+    bounds = "starts_at: 2026-12-02, ends_at: 2026-12-01"
+
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, f'schedules: {{a: {{cron: "@daily", flow: 1, {bounds}{zone}}}}}')
+
+    assert [problem.path for problem in caught.value.problems] == ["schedules.a.timezone"]
+
+
+def test_bounds_that_are_one_instant_are_refused_however_they_are_written(tmp_path: Path) -> None:
+    bounds = "starts_at: 2026-12-01, ends_at: 2026-11-30T23:00Z"
+
+    with pytest.raises(ConfigError, match="is not later than starts_at"):
+        loaded(tmp_path, f'schedules: {{a: {{cron: "@daily", timezone: Europe/Berlin, flow: 1, {bounds}}}}}')
+
+
+def test_a_timing_knows_the_data_of_its_zone(tmp_path: Path) -> None:
+    timing = loaded(tmp_path, one("a")).schedules["a"].timing
+
+    assert timing.rules == cron.zone_rules("UTC") != ""
 
 
 def test_a_schedule_may_repair_what_the_defaults_would_break(tmp_path: Path) -> None:
@@ -142,6 +269,67 @@ def test_a_catalog_is_in_the_order_of_its_ids(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(one("alpha"))
 
     assert list(load_catalog(str(tmp_path), None).schedules) == ["alpha", "zulu"]
+
+
+# Renames.
+
+
+def renamed(schedule_id: str, old: str) -> str:
+    text = f'schedules: {{{schedule_id}: {{cron: "@daily", timezone: UTC, flow: 1, renamed_from: {old}}}}}'
+    return text + "\n"
+
+
+def test_a_schedule_says_which_id_it_had(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(renamed("new", "old"))
+    (tmp_path / "b.yaml").write_text(renamed("newer", "older"))
+
+    schedules = load_catalog(str(tmp_path), None).schedules
+
+    assert {new: schedule.renamed_from for new, schedule in schedules.items()} == {
+        "new": "old",
+        "newer": "older",
+    }
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_an_old_id_that_is_still_there_is_told_whichever_file_is_read_first(
+    names: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{names[0]}.yaml").write_text(renamed("new", "old"))
+    (tmp_path / f"{names[1]}.yaml").write_text(one("old").replace("flow: 1", "flow: 0"))
+
+    told = f"{names[0]}.yaml:1:73: schedules.new.renamed_from: 'old' is still a schedule: "
+    assert [problem for problem in problems_of(tmp_path) if problem.startswith(told)]
+
+
+def test_two_schedules_cannot_swap_their_ids(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(renamed("a", "b"))
+    (tmp_path / "b.yaml").write_text(renamed("b", "a"))
+
+    assert len(problems_of(tmp_path)) == 2
+
+
+def test_two_heirs_on_one_line_are_told(tmp_path: Path) -> None:
+    entry = '{cron: "@daily", timezone: UTC, flow: 1, renamed_from: old}'
+    (tmp_path / "a.yaml").write_text(f"schedules: {{a: {entry}, b: {entry}}}")
+
+    (problem,) = problems_of(tmp_path)
+    assert problem.startswith(
+        "a.yaml:1:135: schedules.b.renamed_from: 'old' is taken: a.yaml:1 is renamed from it"
+    )
+
+
+def test_endless_bad_renames_are_cut_short_file_by_file(tmp_path: Path) -> None:
+    entry = '{cron: "@daily", timezone: UTC, flow: 1, renamed_from: old}'
+    many = "".join(f"  s{number}: {entry}\n" for number in range(MOST_PROBLEMS + 10))
+    (tmp_path / "a.yaml").write_text(f"schedules:\n{many}")
+    (tmp_path / "b.yaml").write_text(renamed("b", "old"))
+
+    problems = problems_of(tmp_path)
+
+    assert len(problems) == MOST_PROBLEMS + 2
+    assert problems[0] == "a.yaml: has more than 1,000 problems; the others are not listed"
+    assert problems[-1].startswith("b.yaml:1:")
 
 
 # Targets.

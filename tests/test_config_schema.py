@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,12 @@ from jsonschema import Draft7Validator
 
 from flowsched.config import check, load_catalog, parser, schema, settings
 from flowsched.durations import allowed_between, parse_duration
-from flowsched.model import Limits, RetryPolicy, Schedule, SecretSource, Settings, Target
+from flowsched.model import Limits, RetryPolicy, Schedule, SecretSource, Settings, Target, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from flowsched.config.values import Converters
 
 SCHEDULES = schema.schema_document("schedules")
 SETTINGS = schema.schema_document("settings")
@@ -65,6 +68,10 @@ def every_pattern(part: Any) -> Iterator[str]:
 PATTERNS = sorted({*every_pattern(SCHEDULES), *every_pattern(SETTINGS)})
 
 
+OWN = {"description", "cron", "flow", "task", "starts_at", "ends_at", "renamed_from"}
+"""What schedules cannot share."""
+
+
 def names(record: type) -> set[str]:
     return {field.name for field in fields(record)}
 
@@ -109,8 +116,10 @@ def test_a_pattern_holds_for_a_text_as_a_whole(pattern: str, whole: schema.Schem
 def test_the_keys_of_a_schedule_are_the_fields_of_its_record() -> None:
     written = set(properties_of(SCHEDULES, "schedules", "*"))
 
-    assert written - {"cron", "timezone"} == names(Schedule) - {"id", "timing", "source"}
-    assert set(properties_of(SCHEDULES, "defaults")) == written - {"cron", "flow", "task", "description"}
+    when = names(Timing) - {"rules"}  # which are looked up, not written
+    assert when < written
+    assert written - when == names(Schedule) - {"id", "timing", "source"}
+    assert set(properties_of(SCHEDULES, "defaults")) == written - OWN
     assert set(properties_of(SCHEDULES, "defaults", "retry")) == names(RetryPolicy)
 
 
@@ -123,7 +132,7 @@ def test_the_keys_of_the_settings_are_the_fields_of_their_records() -> None:
 
 def test_the_parser_reads_every_key_of_the_schema() -> None:
     read = {".".join(key) for key in (*parser._OWN, *parser._INHERITED)} | {"target"}
-    written = {path for path, _ in every_key(part_of(SCHEDULES, "schedules", "*"))} - {"retry"}
+    written = {path for path, _ in every_key(part_of(SCHEDULES, "schedules", "*"))} - {"retry", "watch"}
 
     assert read == written
 
@@ -136,9 +145,8 @@ def default_in(description: str) -> str:
     "key", [key for key in parser._BUILT_IN if key not in {("target",), ("owner",), ("task",)}]
 )
 def test_the_default_that_is_described_is_the_default_that_is_taken(key: tuple[str, ...]) -> None:
-    described = default_in(
-        dict(every_key(part_of(SCHEDULES, "schedules", "*")))[".".join(key)]["description"]
-    )
+    path = "watch" if key == ("watch", "timeout") else ".".join(key)
+    described = default_in(dict(every_key(part_of(SCHEDULES, "schedules", "*")))[path]["description"])
     built_in = parser._BUILT_IN[key]
 
     if described[0].isdigit() and described[-1].isalpha():
@@ -157,16 +165,45 @@ def test_the_limits_that_are_described_are_the_limits_that_are_taken() -> None:
     assert settings._BUILT_IN["limits", "rate_per_minute"] is None
 
 
-def test_a_duration_has_the_same_range_in_schema_and_parser() -> None:
-    titles = {path: key["title"] for path, key in every_key(part_of(SCHEDULES, "schedules", "*"))}
+@pytest.mark.parametrize("key", sorted(settings._BUILT_IN_SPANS))
+def test_the_span_that_is_described_is_the_span_that_is_taken(key: tuple[str]) -> None:
+    described = default_in(properties_of(SETTINGS)[key[0]]["description"])
+
+    assert parse_duration(described) == settings._BUILT_IN_SPANS[key]
+
+
+@pytest.mark.parametrize(
+    ("part", "converters", "count"),
+    [
+        (part_of(SCHEDULES, "schedules", "*"), parser._INHERITED, 7),
+        (part_of(SETTINGS), settings._SPANS, 2),
+    ],
+)
+def test_a_duration_has_the_same_range_in_schema_and_parser(
+    part: dict[str, Any], converters: Converters, count: int
+) -> None:
+    titles = {path: key.get("title", "") for path, key in every_key(part)}
     ranges = {
         ".".join(key): allowed_between(convert.keywords["least"], convert.keywords["most"])
-        for key, convert in parser._INHERITED.items()
-        if hasattr(convert, "keywords")
+        for key, convert in converters.items()
+        if isinstance(convert, partial)
     }
 
-    assert len(ranges) == 5
+    assert len(ranges) == count
     assert ranges == {path: title for path, title in titles.items() if title.startswith("a duration")}
+
+
+def test_nothing_is_removed_that_could_still_be_caught_up() -> None:
+    keep, window = settings._SPANS["keep",], parser._INHERITED["catch_up_window",]
+
+    assert isinstance(keep, partial)
+    assert isinstance(window, partial)
+    assert keep.keywords["least"] > window.keywords["most"]
+
+
+@pytest.mark.parametrize("key", ["starts_at", "ends_at"])
+def test_a_point_in_time_is_told_alike_by_schema_and_parser(key: str) -> None:
+    assert properties_of(SCHEDULES, "schedules", "*")[key]["title"] == parser._POINT_ALLOWED
 
 
 @pytest.mark.parametrize("key", sorted(properties_of(SCHEDULES, "schedules", "*")))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -37,12 +38,19 @@ def test_the_smallest_file_has_all_the_defaults(tmp_path: Path) -> None:
     assert settings.schedules == f"{tmp_path}/schedules"
     assert settings.ledger == f"sqlite:///{tmp_path}/ledger.db"
     assert settings.file == f"{tmp_path}/flowsched.yaml"
+    assert (settings.keep, settings.clock_tolerance) == (timedelta(days=400), timedelta(seconds=30))
     assert target.api_version == "v2.1"
     assert target.limits == Limits(concurrency=20, rate_per_minute=None)
     assert target.access_key == SecretSource("env", "ENOS_ACCESS_KEY")
     assert target.secret_key == SecretSource("file", f"{tmp_path}/secret")
     assert (target.ca_file, target.environment_proxy) == (None, False)
     assert str(target.source) == f"{tmp_path}/flowsched.yaml:4"
+
+
+def test_how_long_runs_are_kept_and_how_far_clocks_may_differ_can_be_set(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, more="keep: 31d\nclock_tolerance: 1h\n"))
+
+    assert (settings.keep, settings.clock_tolerance) == (timedelta(days=31), timedelta(hours=1))
 
 
 def test_relative_paths_begin_at_the_folder_of_the_file(
@@ -140,6 +148,7 @@ def test_the_example_is_valid_and_complete() -> None:
     assert settings.targets["default"].limits == Limits(concurrency=20, rate_per_minute=None)
     assert settings.targets["on-site"].api_version == "v2.0"
     assert settings.schedules == str(ROOT / "schedules")
+    assert (settings.keep, settings.clock_tolerance) == (timedelta(days=400), timedelta(seconds=30))
 
 
 def test_the_option_comes_before_the_variable_and_the_variable_before_the_folder(tmp_path: Path) -> None:

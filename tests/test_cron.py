@@ -479,6 +479,33 @@ def test_fire_times_end_with_the_calendar(zone: str, expression: str, last: str)
     assert times[-1] == datetime.fromisoformat(last)
 
 
+@pytest.mark.parametrize(
+    ("zone", "wall", "expected"),
+    [
+        ("UTC", "2026-03-29 02:30", "2026-03-29T02:30Z"),
+        ("Europe/Berlin", "2026-03-29 01:59", "2026-03-29T00:59Z"),
+        ("Europe/Berlin", "2026-03-29 02:00", "2026-03-29T01:00Z"),
+        ("Europe/Berlin", "2026-03-29 02:59", "2026-03-29T01:00Z"),
+        ("Europe/Berlin", "2026-03-29 03:00", "2026-03-29T01:00Z"),
+        ("Europe/Berlin", "2026-10-25 02:00", "2026-10-25T00:00Z"),
+        ("Europe/Berlin", "2026-10-25 02:59", "2026-10-25T00:59Z"),
+        ("Europe/Berlin", "2026-10-25 03:00", "2026-10-25T02:00Z"),
+        ("Australia/Lord_Howe", "2026-04-05 01:45", "2026-04-04T14:45Z"),
+        ("Australia/Lord_Howe", "2026-10-04 02:15", "2026-10-03T15:30Z"),
+        ("America/Santiago", "2026-09-06 00:00", "2026-09-06T04:00Z"),
+        ("Pacific/Apia", "2011-12-30 12:00", "2011-12-30T10:00Z"),
+    ],
+)
+def test_an_instant_is_that_of_a_fixed_time(zone: str, wall: str, expected: str) -> None:
+    place, shown = cron.zone(zone), datetime.fromisoformat(wall)
+    fixed = cron.parse(f"{shown.minute} {shown.hour} {shown.day} {shown.month} *")
+
+    found = cron.instant(shown, place)
+
+    assert (found, found.tzinfo) == (datetime.fromisoformat(expected), UTC)
+    assert next(fixed.fires(place, found - timedelta(minutes=1))) == found
+
+
 # --- Expressions ---------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,144 @@
 from __future__ import annotations
 
-from datetime import timedelta
-from itertools import islice
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import islice, pairwise, takewhile
 
-from flowsched import timeline
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowsched import cron, timeline
+from flowsched.model import Timing
 from tests.builders import T0, a_schedule
+
+MINUTE = timedelta(minutes=1)
+MILLISECOND = timedelta(milliseconds=1)
+DAY = timedelta(days=1)
+
+STEADY = settings(derandomize=True, deadline=None)
+"""The same examples on every machine, and no test that fails for being slow."""
+
+INSTANTS = st.integers(-3 * 24 * 60, 3 * 24 * 60).map(
+    lambda minutes: datetime(2026, 3, 29, tzinfo=UTC) + minutes * MINUTE
+)
+BOUNDS = st.none() | INSTANTS
+EXPRESSIONS = st.sampled_from(["* * * * *", "*/15 * * * *", "30 2 * * *", "0 */5 * * *", "@weekly"])
+ZONES = st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe", "America/Santiago"])
+
+
+# Fire times.
+
+
+def test_the_start_of_a_timing_is_inclusive_and_its_end_exclusive() -> None:
+    timing = Timing("0 * * * *", "UTC", T0 + timedelta(hours=2), T0 + timedelta(hours=4))
+
+    times = list(timeline.fire_times(timing, T0))
+
+    assert times == [T0 + timedelta(hours=2), T0 + timedelta(hours=3)]
+    assert list(timeline.fire_times(timing, times[0])) == times[1:]
+    assert not list(timeline.fire_times(timing, times[1]))
+
+
+def test_bounds_may_lie_between_two_fire_times_or_leave_none() -> None:
+    timing = Timing("0 * * * *", "UTC", T0 + MINUTE, T0 + 61 * MINUTE)
+    none = replace(timing, ends_at=T0 + 59 * MINUTE)
+
+    assert list(timeline.fire_times(timing, T0 - DAY)) == [T0 + timedelta(hours=1)]
+    assert not list(timeline.fire_times(none, T0 - DAY))
+
+
+@STEADY
+@given(EXPRESSIONS, ZONES, BOUNDS, BOUNDS, INSTANTS)
+def test_fire_times_are_those_of_cron_within_the_bounds(
+    expression: str, zone: str, starts_at: datetime | None, ends_at: datetime | None, after: datetime
+) -> None:
+    until = after + 2 * DAY
+    timing = Timing(expression, zone, starts_at, ends_at)
+    unbounded = cron.parse(expression).fires(cron.zone(zone), after)
+
+    found = list(takewhile(lambda at: at <= until, timeline.fire_times(timing, after)))
+
+    assert found == [
+        at
+        for at in takewhile(lambda at: at <= until, unbounded)
+        if (starts_at is None or at >= starts_at) and (ends_at is None or at < ends_at)
+    ]
+    assert all(at > after for at in found)
+    assert all(earlier < later for earlier, later in pairwise(found))
+
+
+# Due times.
+
+
+@st.composite
+def fires_with_jitter(draw: st.DrawFn) -> tuple[str, timedelta, datetime, datetime | None]:
+    """Return a schedule's id and jitter, a fire time, and the next one."""
+    fire_time = draw(INSTANTS)
+    gap = draw(st.none() | st.integers(1, 3 * 24 * 60))
+    following = None if gap is None else fire_time + gap * MINUTE
+    jitter = draw(st.timedeltas(timedelta(seconds=1), DAY) | st.just(DAY))
+    return draw(st.text(min_size=1, max_size=20)), jitter, fire_time, following
+
+
+@STEADY
+@given(fires_with_jitter())
+def test_a_fire_is_due_before_its_jitter_is_over_and_before_the_next_fire_time(
+    fire: tuple[str, timedelta, datetime, datetime | None],
+) -> None:
+    schedule_id, jitter, fire_time, following = fire
+    schedule = a_schedule(schedule_id, jitter=jitter)
+
+    due = timeline.due_time(schedule, fire_time, following)
+
+    assert fire_time <= due < fire_time + jitter
+    assert following is None or due < following
+    assert not (due - fire_time) % MILLISECOND
+    assert timeline.due_time(a_schedule(schedule_id, jitter=jitter, flow=1), fire_time, following) == due
+
+
+@STEADY
+@given(fires_with_jitter())
+def test_a_next_fire_time_that_is_further_than_the_jitter_changes_nothing(
+    fire: tuple[str, timedelta, datetime, datetime | None],
+) -> None:
+    schedule_id, jitter, fire_time, _ = fire
+    schedule = a_schedule(schedule_id, jitter=jitter)
+
+    assert timeline.due_time(schedule, fire_time, fire_time + jitter) == timeline.due_time(
+        schedule, fire_time, None
+    )
+
+
+@pytest.mark.parametrize("following", [None, T0 + MINUTE])
+def test_without_jitter_a_fire_is_due_at_its_fire_time(following: datetime | None) -> None:
+    assert timeline.due_time(a_schedule(), T0, following) == T0
+
+
+def test_a_due_time_is_the_same_in_every_version_of_flowsched() -> None:
+    # 2026-01-01T00:00Z is 1,767,225,600 seconds after the epoch.
+    drawn = int(sha256(b"nightly 1767225600000").hexdigest()[:16], 16)
+    schedule = a_schedule("nightly", jitter=timedelta(hours=1))
+
+    due = timeline.due_time(schedule, T0, None)
+
+    assert due == T0 + timedelta(milliseconds=3_600_000 * drawn // 2**64)
+    assert due == datetime(2026, 1, 1, 0, 24, 41, 748_000, tzinfo=UTC)
+
+
+def test_due_times_are_spread_over_the_jitter_by_schedule_and_by_fire_time() -> None:
+    jitter = timedelta(minutes=10)
+    by_schedule = [timeline.due_time(a_schedule(f"s{n}", jitter=jitter), T0, None) - T0 for n in range(1000)]
+    nights = [T0 + n * DAY for n in range(1000)]
+    by_fire_time = [timeline.due_time(a_schedule(jitter=jitter), at, None) - at for at in nights]
+
+    for shares in (by_schedule, by_fire_time):
+        tenths = [int(share / jitter * 10) for share in shares]
+        assert all(70 <= tenths.count(tenth) <= 130 for tenth in range(10))
+
+
+# Fires.
 
 
 def test_fires_come_by_time_and_then_by_id() -> None:
@@ -31,6 +165,20 @@ def test_the_start_is_exclusive_and_the_end_inclusive() -> None:
     fires = timeline.fires(schedules, after=T0, until=T0 + timedelta(hours=1))
 
     assert [fire.fire_time for fire in fires] == [T0 + timedelta(hours=1)]
+
+
+def test_a_schedule_does_not_fire_outside_its_bounds() -> None:
+    bounded = Timing("30 2 * * *", "UTC", T0 + DAY, T0 + 2 * DAY)
+    schedules = [replace(a_schedule("a"), timing=bounded), a_schedule("b")]
+
+    fires = timeline.fires(schedules, after=T0, until=T0 + 3 * DAY)
+
+    assert [(fire.fire_time.day, fire.schedule.id) for fire in fires] == [
+        (1, "b"),
+        (2, "a"),
+        (2, "b"),
+        (3, "b"),
+    ]
 
 
 def test_a_disabled_schedule_does_not_fire() -> None:

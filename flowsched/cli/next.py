@@ -52,7 +52,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     if format_ == "json":
         print_json({"fires": [_record(fire) for fire in fires]})
     elif fires:
-        print_table(["fire time (UTC)", "local", "schedule", "flow", "task"], [_row(fire) for fire in fires])
+        _print_table(fires)
     else:
         click.echo("nothing fires in that time", err=True)
 
@@ -65,10 +65,28 @@ def _wanted(catalog: Catalog, ids: tuple[str, ...]) -> list[Schedule]:
     return [schedule for schedule in catalog.schedules.values() if not ids or schedule.id in ids]
 
 
+def _print_table(fires: list[Fire]) -> None:
+    headers = ["fire time (UTC)", "local", "schedule", "flow", "task"]
+    rows = [_row(fire) for fire in fires]
+    if any(fire.schedule.jitter for fire in fires):
+        headers.insert(1, "due (UTC)")
+        for fire, row in zip(fires, rows, strict=True):
+            row.insert(1, _due_time(fire))
+    print_table(headers, rows)
+
+
 def _row(fire: Fire) -> list[object]:
     schedule = fire.schedule
     where = f"{local(fire.fire_time, schedule.timing.timezone)} {schedule.timing.timezone}"
     return [fire.fire_time, where, schedule.id, schedule.flow, schedule.task]
+
+
+def _due_time(fire: Fire) -> datetime:
+    schedule = fire.schedule
+    if not schedule.jitter:
+        return fire.fire_time
+    following = next(timeline.fire_times(schedule.timing, fire.fire_time), None)
+    return timeline.due_time(schedule, fire.fire_time, following)
 
 
 def _record(fire: Fire) -> dict[str, object]:
@@ -76,6 +94,7 @@ def _record(fire: Fire) -> dict[str, object]:
     return {
         "schedule": schedule.id,
         "utc": stamp(fire.fire_time),
+        "due_time": stamp(_due_time(fire)),
         "local": local(fire.fire_time, schedule.timing.timezone),
         "timezone": schedule.timing.timezone,
         "flow": schedule.flow,

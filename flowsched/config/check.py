@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from flowsched.config.reader import Node
     from flowsched.config.schema import Schema
 
-_NOT_YET = frozenset({"skip", "cancel_previous"})
-"""Ways of overlap that the field knows and this version does not have."""
-
 
 def check(node: Node, schema: Schema, findings: Findings) -> None:
     """Note everything in a file that its schema does not allow.
@@ -97,7 +94,7 @@ class _Words:
         if error.validator == "type" or (error.validator == "enum" and not isinstance(value, str)):
             return _wrong_type(value, error.schema, show=show)
         if error.validator == "enum":
-            return _no_such_choice(error.absolute_path[-1], value, error.validator_value, show=show)
+            return _no_such_choice(value, error.validator_value, show=show)
         if error.validator == "pattern":
             return f"{quoted(value)} cannot be a name" if show else "this cannot be a name"
         number = f": {value}" if show and isinstance(value, int | float) else ""
@@ -120,9 +117,7 @@ def allowed_in(schema: Mapping[str, Any]) -> str:
     return title
 
 
-def _no_such_choice(key: str, value: str, choices: list[str], *, show: bool) -> str:
-    if key == "overlap" and value in _NOT_YET:
-        return f"{quoted(value)} is not supported by this version of flowsched"
+def _no_such_choice(value: str, choices: list[str], *, show: bool) -> str:
     shown = quoted(value) if show else "this"
     return f"{shown} is not one of the choices{did_you_mean(value, choices)}"
 

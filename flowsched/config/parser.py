@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,19 @@ if TYPE_CHECKING:
 DEFAULT_TARGET = "default"
 """The target of a schedule that names none, where there are several."""
 
+_POINT = re.compile(r"\d{4}-\d\d-\d\d(?:T(?:[01]\d|2[0-3]):[0-5]\d(?::00)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+_POINT_ALLOWED = (
+    "a date as 2026-12-01, or a date and time of whole minutes as 2026-12-01T18:00, 2026-12-01T18:00Z "
+    "or 2026-12-01T18:00+01:00"
+)
+_YEARS = range(1970, 9999)
+"""Far enough from the ends of the calendar for every zone."""
+
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _TIMEZONE, _TARGET, _TASK = ("timezone",), ("target",), ("task",)
+_STARTS_AT, _ENDS_AT = ("starts_at",), ("ends_at",)
+_TIMEOUT = ("watch", "timeout")
 _INITIAL, _LONGEST = ("retry", "initial_backoff"), ("retry", "max_backoff")
 _REQUIRED = {("cron",), ("flow",), _TIMEZONE}
 
@@ -37,11 +48,17 @@ _BUILT_IN: Mapping[KeyPath, Any] = {
     ("description",): None,
     ("owner",): None,
     _TASK: None,
+    _STARTS_AT: None,
+    _ENDS_AT: None,
+    ("renamed_from",): None,
     _TARGET: None,
     ("enabled",): True,
     ("catch_up",): CatchUp.LATEST,
     ("catch_up_window",): timedelta(hours=1),
     ("overlap",): Overlap.QUEUE,
+    ("overlap_fallback",): Overlap.QUEUE,
+    ("jitter",): timedelta(0),
+    _TIMEOUT: None,
     ("retry", "max_attempts"): 5,
     _INITIAL: timedelta(seconds=2),
     ("retry", "multiplier"): 2.0,
@@ -91,8 +108,11 @@ class _File:
             return None
         own = typed_values(self._node, path, self._converters, self._findings)
         values = {**_BUILT_IN, **self._defaults, **own}
+        if self._unwatched(path):
+            values[_TIMEOUT] = None
         values[_TARGET] = self._target(path, values[_TARGET])
         self._require_timezone(path, values)
+        self._settle_bounds(path, values)
         self._refuse_task(path, values)
         self._compare_backoffs(path, own, values)
         if any(value is FAULTY for value in values.values()) or not values.keys() >= _REQUIRED:
@@ -104,6 +124,23 @@ class _File:
         if _TIMEZONE not in values:
             allowed = 'an IANA time zone, such as Europe/Berlin, here or in "defaults"'
             self._findings.add(self._node.position(path), path + _TIMEZONE, "is missing", allowed)
+
+    def _unwatched(self, path: KeyPath) -> bool:
+        """Tell whether a schedule says `watch: null`, whatever the defaults say."""
+        node = self._node.get((*path, "watch"))
+        return node is not None and node.data is None
+
+    def _settle_bounds(self, path: KeyPath, values: Values) -> None:
+        """Make instants of `starts_at` and `ends_at`, as the zone is known now; note if they are crossed."""
+        zone = values.get(_TIMEZONE, FAULTY)
+        if zone is FAULTY:
+            return
+        bounds = [_settled(values[key], zone) for key in (_STARTS_AT, _ENDS_AT)]
+        values[_STARTS_AT], values[_ENDS_AT] = starts_at, ends_at = bounds
+        node = self._node.get(path + _ENDS_AT)
+        if node and all(isinstance(bound, datetime) for bound in bounds) and ends_at <= starts_at:
+            message = f"{quoted(node.data)} is not later than starts_at"
+            self._findings.add(node.at, path + _ENDS_AT, message, "an ends_at that is later than starts_at")
 
     def _known_target(self, name: str) -> str:
         if self._targets is not None and name not in self._targets:
@@ -157,11 +194,39 @@ def _timezone(name: str) -> str:
     return cron.zone(name).key
 
 
+def _point(text: str) -> datetime:
+    """Read a point in time: in UTC where it has an offset; else naive, as some zone's clock shows it."""
+    if not _POINT.fullmatch(text):
+        raise Refused(f"{quoted(text)} is not a date, nor a date and time of whole minutes", _POINT_ALLOWED)
+    try:
+        point = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refused(f"{quoted(text)} is not on the calendar", _POINT_ALLOWED) from None
+    if point.year not in _YEARS:
+        raise Refused(f"{quoted(text)} is out of range", f"years from {_YEARS[0]} to {_YEARS[-1]}")
+    return point.astimezone(UTC) if point.tzinfo else point
+
+
+def _settled(point: Any, zone: str) -> Any:
+    """Return the instant of a point; what is none, or is in UTC already, as it is."""
+    if not isinstance(point, datetime) or point.tzinfo:
+        return point
+    return cron.instant(point, cron.zone(zone))
+
+
 def _span(least: timedelta, most: timedelta) -> Callable[[str], timedelta]:
     return partial(between, least=least, most=most)
 
 
-_OWN: Converters = {("cron",): _timing_expression, ("flow",): int, _TASK: int, ("description",): str}
+_OWN: Converters = {
+    ("cron",): _timing_expression,
+    ("flow",): int,
+    _TASK: int,
+    ("description",): str,
+    _STARTS_AT: _point,
+    _ENDS_AT: _point,
+    ("renamed_from",): str,
+}
 _INHERITED: Converters = {
     _TIMEZONE: _timezone,
     ("owner",): str,
@@ -169,6 +234,9 @@ _INHERITED: Converters = {
     ("catch_up",): CatchUp,
     ("catch_up_window",): _span(timedelta(0), 30 * _DAY),
     ("overlap",): Overlap,
+    ("overlap_fallback",): Overlap,
+    ("jitter",): _span(timedelta(0), _DAY),
+    _TIMEOUT: _span(timedelta(minutes=1), 30 * _DAY),
     ("retry", "max_attempts"): int,
     _INITIAL: _span(_SECOND, _DAY),
     ("retry", "multiplier"): float,
@@ -181,5 +249,7 @@ _INHERITED: Converters = {
 def _record(schedule_id: str, values: Values, source: Source) -> Schedule:
     retry = {key[1]: value for key, value in values.items() if key[0] == "retry"}
     plain = {key[0]: value for key, value in values.items() if key[0] != "retry"}
-    timing = Timing(plain.pop("cron"), plain.pop("timezone"))
+    zone = plain.pop("timezone")
+    rules = cron.zone_rules(zone)
+    timing = Timing(plain.pop("cron"), zone, plain.pop("starts_at"), plain.pop("ends_at"), rules)
     return Schedule(id=schedule_id, timing=timing, retry=RetryPolicy(**retry), source=source, **plain)

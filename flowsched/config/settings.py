@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from flowsched.config.findings import Findings, Unusable
 from flowsched.config.reader import read
 from flowsched.config.schema import settings_schema
 from flowsched.config.values import typed_values
+from flowsched.durations import between
 from flowsched.errors import ConfigError, Refused
 from flowsched.model import Limits, SecretSource, Settings, Source, Target
 
@@ -28,7 +31,10 @@ FILE_NAME = "flowsched.yaml"
 SYSTEM_FILE = Path("/etc/flowsched") / FILE_NAME
 MOST_BYTES = 1024**2
 
+_DAY = timedelta(days=1)
+_SECOND = timedelta(seconds=1)
 _LIMITS: Converters = {("limits", "concurrency"): int, ("limits", "rate_per_minute"): lambda value: value}
+_BUILT_IN_SPANS: Mapping[KeyPath, timedelta] = {("keep",): 400 * _DAY, ("clock_tolerance",): 30 * _SECOND}
 _BUILT_IN: Mapping[KeyPath, Any] = {
     ("limits", "concurrency"): 20,
     ("limits", "rate_per_minute"): None,
@@ -105,7 +111,12 @@ class _Reading:
         self._node = node
         self._folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 - resolve() would follow links
         self._findings = findings
-        self._top: Converters = {("schedules",): self._absolute, ("ledger",): self._ledger, **_LIMITS}
+        self._top: Converters = {
+            ("schedules",): self._absolute,
+            ("ledger",): self._ledger,
+            **_SPANS,
+            **_LIMITS,
+        }
         self._target: Converters = {
             ("url",): gateway,
             ("api_version",): str,
@@ -120,7 +131,7 @@ class _Reading:
 
     def settings(self) -> Settings:
         """Return the record; raises Unusable where there is any problem, after noting them all."""
-        top = typed_values(self._node, (), self._top, self._findings)
+        top = {**_BUILT_IN_SPANS, **typed_values(self._node, (), self._top, self._findings)}
         holder = self._node.get(("targets",))
         own = {
             name: typed_values(self._node, ("targets", name), self._target, self._findings)
@@ -131,7 +142,12 @@ class _Reading:
         shared = {**_BUILT_IN, **{key: value for key, value in top.items() if key[0] == "limits"}}
         targets = {name: self._record(name, {**shared, **values}) for name, values in own.items()}
         return Settings(
-            file=self._findings.file, schedules=top["schedules",], ledger=top["ledger",], targets=targets
+            file=self._findings.file,
+            schedules=top["schedules",],
+            ledger=top["ledger",],
+            keep=top["keep",],
+            clock_tolerance=top["clock_tolerance",],
+            targets=targets,
         )
 
     def _record(self, name: str, values: dict[KeyPath, Any]) -> Target:
@@ -157,6 +173,20 @@ class _Reading:
         if "?" in self._absolute(path):
             raise Refused('has a "?" in it, which begins options', "a path without options")
         return _SQLITE + self._absolute(path)
+
+
+def _within(text: str, least: timedelta, most: timedelta) -> timedelta:
+    """Read a duration as `between` does, without repeating in a message what may be a secret."""
+    try:
+        return between(text, least, most)
+    except Refused as refused:
+        raise Refused("is not such a duration", refused.allowed) from None
+
+
+_SPANS: Converters = {
+    ("keep",): partial(_within, least=31 * _DAY, most=3650 * _DAY),
+    ("clock_tolerance",): partial(_within, least=_SECOND, most=timedelta(hours=1)),
+}
 
 
 def gateway(url: str) -> str:

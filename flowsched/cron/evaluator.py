@@ -90,8 +90,12 @@ def parse(expression: str) -> Cron:
     return Cron(folded, fields)
 
 
+@cache
 def zone(name: str) -> ZoneInfo:
     """Return the time zone of an IANA name, spelt exactly as IANA does, capitals too.
+
+    It is the same all through a process, even where the machine gets new zone data meanwhile: zoneinfo
+    itself forgets a zone that is not used for a while, and reads it again.
 
     Raises CronError, with near names, for any other text: paths and `localtime` included.
     """
@@ -99,6 +103,15 @@ def zone(name: str) -> ZoneInfo:
         short = name[:_LONGEST_NAME]
         raise CronError(f"time zone {short!r} is unknown", _allowed_zones(short))
     return ZoneInfo(name)
+
+
+def instant(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Return when the clock of a zone shows a time, in UTC; `wall` is naive and a whole minute.
+
+    As for a fixed time of an expression: the end of the gap where it never does, the first of two where it
+    does twice.
+    """
+    return next(_once_each([wall], zone))
 
 
 def _ever_fires(fields: Fields) -> bool:
