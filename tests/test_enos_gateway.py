@@ -224,7 +224,7 @@ async def test_a_deadline_after_sending_is_unknown(act: Act) -> None:
         (says(200, b"x" * 100_000), Outcome.UNKNOWN),
         (says(503, b"", Retry_After="3"), Outcome.UNKNOWN),
         (says(200, {"code": 62109}), Outcome.UNKNOWN),
-        (says(200, {"code": 62102}), Outcome.UNKNOWN),
+        (says(200, {"code": 62102}), Outcome.NOT_CREATED),
         (says(200, {"code": 62104}), Outcome.REFUSED_FOR_GOOD),
         (says(302, b"", Location="http://127.0.0.1:1/"), Outcome.REFUSED_FOR_GOOD),
         (says(404, b"<html>"), Outcome.REFUSED_FOR_GOOD),
@@ -280,11 +280,11 @@ class BrokenClock(SystemClock):
     ("good_for", "trigger", "expected", "detail"),
     [
         (0, accepts(), Outcome.NOT_SENT, "no token: a fault of flowsched (ValueError)"),
-        (1, accepts(), Outcome.NOT_SENT, "a fault of flowsched (ValueError), while waiting for a token"),
-        (2, accepts(), Outcome.UNKNOWN, "a fault of flowsched (ValueError), while reading the reply"),
-        (3, EXPIRED, Outcome.REFUSED_FOR_NOW, "no token: a fault of flowsched (ValueError)"),
-        (4, EXPIRED, Outcome.REFUSED_FOR_NOW, "a fault of flowsched (ValueError), while waiting for a token"),
-        (5, EXPIRED, Outcome.UNKNOWN, "a fault of flowsched (ValueError), while reading the reply"),
+        (2, accepts(), Outcome.NOT_SENT, "a fault of flowsched (ValueError), while waiting for a token"),
+        (4, accepts(), Outcome.UNKNOWN, "a fault of flowsched (ValueError), while reading the reply"),
+        (5, EXPIRED, Outcome.REFUSED_FOR_NOW, "no token: a fault of flowsched (ValueError)"),
+        (7, EXPIRED, Outcome.REFUSED_FOR_NOW, "a fault of flowsched (ValueError), while waiting for a token"),
+        (9, EXPIRED, Outcome.UNKNOWN, "a fault of flowsched (ValueError), while reading the reply"),
     ],
 )
 async def test_a_fault_of_ours_is_an_answer_and_logged_without_secrets(
@@ -304,7 +304,7 @@ async def test_a_fault_of_ours_is_an_answer_and_logged_without_secrets(
 async def test_a_fault_of_ours_leaves_the_turn_free_for_the_next() -> None:
     async with Wire() as wire:
         limits = Limits(concurrency=1, rate_per_minute=None)
-        gateway = Gateway(a_target(url=wire.url, limits=limits), ACCESS, SECRET, BrokenClock(2))
+        gateway = Gateway(a_target(url=wire.url, limits=limits), ACCESS, SECRET, BrokenClock(4))
 
         answers = [await attempt(gateway, timeout=1) for _ in range(2)]
 

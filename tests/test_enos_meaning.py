@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowsched.enos.meaning import TokenRefused, meaning_of
+from flowsched.enos.meaning import TokenRefused, meaning_of, meaning_of_cancel
 from flowsched.enos.replies import Reply
 from flowsched.model import Answer, Outcome
 
@@ -36,7 +36,7 @@ def a_reply(http_status: int, body: Any, **more: Any) -> Reply:
     ("code", "expected"),
     [
         (62101, GOOD),
-        (62102, UNKNOWN),
+        (62102, Outcome.NOT_CREATED),
         (62103, GOOD),
         (62104, GOOD),
         (62105, GOOD),
@@ -294,3 +294,71 @@ def test_a_token_refused_says_what_to_check_when_it_happens_again() -> None:
     assert isinstance(refused, TokenRefused)
     assert refused.answer.outcome is GOOD
     assert "check access_key, secret_key and the clock of this machine" in refused.answer.detail
+
+
+def test_a_trigger_that_made_nothing_says_why_that_may_be() -> None:
+    answer = meaning_of(a_reply(200, {"code": 62102, "msg": "Cannot create workflow instance."}), "v2.1", NOW)
+
+    assert answer == Answer(
+        outcome=Outcome.NOT_CREATED,
+        detail="HTTP 200, code 62102: this call made no instance: the flow or task may not exist, or there is"
+        " one of that minute already; it says: Cannot create workflow instance.",
+        http_status=200,
+        code=62102,
+    )
+
+
+# Cancel Flow Instance
+
+
+def cancelling(http_status: int, body: Any, version: str = "v2.1", **more: Any) -> str:
+    found = meaning_of_cancel(a_reply(http_status, body, **more), version, NOW)
+    return TOKEN if isinstance(found, TokenRefused) else found.outcome
+
+
+@pytest.mark.parametrize(
+    ("http_status", "body", "expected"),
+    [
+        (200, {"code": 0, "msg": "OK", "data": ""}, ACCEPTED),  # section 2
+        (200, {"code": "0"}, ACCEPTED),
+        (500, {"code": 0, "data": ""}, UNKNOWN),
+        (200, {"code": 62101}, GOOD),  # section 6, common
+        (200, {"code": 62102}, GOOD),  # [U], section 6: an unknown instance or one that has ended
+        (200, {"code": 62103}, GOOD),  # section 6, common
+        (200, {"code": 62104}, UNKNOWN),  # not documented for it
+        (200, {"code": 62105}, GOOD),  # section 2: UNL
+        (200, {"code": 62109}, UNKNOWN),  # section 6, common
+        (200, {"code": 62999}, UNKNOWN),
+        (503, {"code": 62103}, GOOD),
+        (200, {"status": 0}, UNKNOWN),  # section 9
+        (200, b"<html>", UNKNOWN),
+        (200, b"", UNKNOWN),
+        (401, b"", TOKEN),
+        (200, {"apim_status": 4011}, TOKEN),
+        (403, b"", GOOD),
+        (404, b"", GOOD),
+        (429, b"", LATER),
+        (500, b"", UNKNOWN),
+        (504, b"", UNKNOWN),
+    ],
+)
+def test_what_came_of_a_cancellation(http_status: int, body: Any, expected: str) -> None:
+    assert cancelling(http_status, body) == expected
+
+
+def test_a_cancellation_in_v2_0_reads_status() -> None:
+    assert cancelling(200, {"status": 0, "msg": " Success", "data": ""}, "v2.0") == ACCEPTED
+    assert cancelling(200, {"code": 0, "msg": "OK", "data": ""}, "v2.0") == UNKNOWN
+
+
+def test_a_cancellation_that_was_taken_says_no_more_than_that() -> None:
+    answer = meaning_of_cancel(a_reply(200, {"code": 0, "data": ""}), "v2.1", NOW)
+
+    assert answer == Answer(outcome=ACCEPTED, detail="EnOS took the cancellation", http_status=200, code=0)
+
+
+def test_a_quota_used_up_by_a_cancellation_carries_the_wait() -> None:
+    answer = meaning_of_cancel(a_reply(429, b"", retry_after="3"), "v2.1", NOW)
+
+    assert isinstance(answer, Answer)
+    assert answer.retry_after == timedelta(seconds=3)

@@ -3,10 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowsched.enos.replies import (
     LONGEST_DETAIL,
     Reply,
+    date,
     envelope,
     number,
     presentable,
@@ -43,6 +46,37 @@ def test_retry_after_is_read_where_it_makes_sense(header: str | None, wait: int 
     reply = Reply(429, b"", retry_after=header)
 
     assert retry_after(reply, NOW) == (None if wait is None else timedelta(seconds=wait))
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("Thu, 01 Jan 2026 12:00:00 GMT", NOW),
+        ("Thu, 01 Jan 2026 12:00:00 -0000", NOW),
+        ("Thu, 01 Jan 2026 14:00:00 +0200", NOW),
+        ("Thursday, 01-Jan-26 12:00:00 GMT", NOW),
+        ("Thu Jan  1 12:00:00 2026", NOW),
+        ("Thu, 01 Jan 99999 12:00:00 GMT", None),
+        ("Thu, 01 Jan 2026 12:00:00 +9999", None),
+        ("2026-01-01T12:00:00Z", None),
+        ("now", None),
+        (" ", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_date_of_a_reply_is_read_where_it_is_one(header: str | None, expected: datetime | None) -> None:
+    assert date(Reply(200, b"", date=header)) == expected
+
+
+@given(st.text(max_size=60) | st.text("0123456789 :,+-/ThuJanGMT\0\xa0", max_size=40))
+def test_no_header_of_a_reply_breaks_its_reading(header: str) -> None:
+    reply = Reply(429, b"", retry_after=header, date=header)
+
+    wait, dated = retry_after(reply, NOW), date(reply)
+
+    assert wait is None or wait >= timedelta(0)
+    assert dated is None or dated.tzinfo is not None
 
 
 @pytest.mark.parametrize(

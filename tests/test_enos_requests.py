@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from flowsched.enos import predicted_instance, trigger_request
+from flowsched.enos.replies import LONGEST_BODY, LONGEST_INSTANCE
+from flowsched.enos.requests import cancel_request, look_up_request
 from tests.builders import a_target
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "enos-signature-vectors.json").read_text("utf-8"))
@@ -51,6 +53,37 @@ def test_odd_ids_are_percent_encoded_in_the_url_and_kept_for_the_signature() -> 
 
     assert request.url_target.endswith("?action=trigger&userId=u%201%2B%C3%A4%26x%2Fy&orgId=o")
     assert ("userId", "u 1+ä&x/y") in request.query
+
+
+SERVICES = {"v2.1": "/batch-processing-service/v2.1/", "v2.0": "/dataflow-batch-service/v2.0/"}
+
+
+@pytest.mark.parametrize("version", SERVICES)
+def test_a_look_is_a_get_without_a_body_that_may_have_a_long_reply(version: str) -> None:
+    target = a_target(user_id="yourUserId", org_id="yourOrgId", api_version=version)
+
+    request = look_up_request(target, "2809-20190808093200")
+
+    assert (request.method, request.body) == ("GET", b"")
+    assert request.url_target == (
+        f"{SERVICES[version]}flowInstances?action=get&userId=yourUserId&orgId=yourOrgId"
+        "&flowInstId=2809-20190808093200"
+    )
+    assert request.longest_reply == LONGEST_INSTANCE
+
+
+@pytest.mark.parametrize("version", SERVICES)
+def test_a_cancellation_names_the_instance_in_its_body(version: str) -> None:
+    target = a_target(user_id="yourUserId", org_id="yourOrgId", api_version=version)
+
+    request = cancel_request(target, "2438-201908081020")
+
+    assert request.method == "POST"
+    assert request.url_target == (
+        f"{SERVICES[version]}flowInstances?action=cancel&userId=yourUserId&orgId=yourOrgId"
+    )
+    assert request.body == b'{"flowInstId":"2438-201908081020"}'
+    assert request.longest_reply == LONGEST_BODY
 
 
 @pytest.mark.parametrize("vector", VECTORS["flow_instance_id_vectors"], ids=lambda vector: vector["id"])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from flowsched.enos.replies import NoReply, Reply
-from flowsched.enos.slots import LONGEST_BODY, Call, Progress, Slot, reason
+from flowsched.enos.replies import LONGEST_BODY, NoReply, Reply
+from flowsched.enos.slots import Call, Progress, Slot, reason
 from tests.fakes import eventually
 from tests.wire import Wire, drips, falls_silent, hangs_up, resets, response, says, writes
 

@@ -1,4 +1,4 @@
-"""The remote API: signed trigger calls out, what came of them back.
+"""The remote API: signed calls out, what came of them back.
 
 The only room that imports httpx, and it does so only when `Gateway` is asked for: the pure half of this
 door (`trigger_request`, `predicted_instance`) costs nothing to import.

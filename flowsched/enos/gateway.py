@@ -1,33 +1,31 @@
-"""One target over HTTP: waits its turn, gets a token, signs, sends, and says what came of it."""
+"""One target over HTTP: waits its turn, then makes the calls of the turn."""
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from flowsched.enos.clients import client_builder
-from flowsched.enos.faults import noted
-from flowsched.enos.meaning import TokenRefused, meaning_of
-from flowsched.enos.replies import NoReply, presentable
-from flowsched.enos.signing import call_signature
+from flowsched.enos.clocks import ClockComparison
+from flowsched.enos.meaning import meaning_of, meaning_of_cancel
+from flowsched.enos.replies import NoReply
+from flowsched.enos.requests import cancel_request, look_up_request
+from flowsched.enos.sightings import sighting_of, unclear
+from flowsched.enos.signed import SignedCalls
 from flowsched.enos.slots import Call, Progress, Slot
-from flowsched.enos.stamps import stamps_of
 from flowsched.enos.tokens import TokenKeeper
 from flowsched.enos.turns import Place, Turnstile
-from flowsched.model import Answer, Outcome
+from flowsched.model import Sighting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from flowsched.clock import Clock
     from flowsched.enos.replies import Reply
     from flowsched.enos.requests import TriggerRequest
-    from flowsched.model import Target
-
-_NO_TOKEN_YET = "while waiting for a token"  # noqa: S105 - words
+    from flowsched.model import Answer, Target
 
 
 class Gateway:
@@ -38,34 +36,60 @@ class Gateway:
     around half-closed for hours, and a call hardly ever meets a connection that the server has given up.
     """
 
-    def __init__(self, target: Target, access_key: str, secret_key: str, clock: Clock) -> None:
-        """Make no connection yet. Raises ConfigError where the target can never be called (`clients`)."""
+    def __init__(
+        self,
+        target: Target,
+        access_key: str,
+        secret_key: str,
+        clock: Clock,
+        *,
+        clock_tolerance: timedelta = timedelta(seconds=30),
+    ) -> None:
+        """Make no connection yet. Raises ConfigError where the target can never be called (`clients`).
+
+        `clock_tolerance` is how far this machine's clock and the gateway's may differ before that is logged
+        as an error.
+        """
         self.target = target
-        self._access_key = access_key
-        self._secret_key = secret_key
         self._clock = clock
-        self._stamps = stamps_of(access_key)
         self._turnstile = Turnstile(target.limits, clock)
         self._build = client_builder(target)
         self._idle: list[Slot] = []
+        self._comparison = ClockComparison(target.name, clock_tolerance, clock)
         self._tokens = TokenKeeper(access_key, secret_key, self._post, clock)
+        self._calls = SignedCalls(target, access_key, secret_key, self._tokens, self._send, clock)
 
     def __repr__(self) -> str:
         return f"<Gateway {self.target.name}>"
+
+    @property
+    def clock_offset(self) -> timedelta | None:
+        """How far the gateway's clock is ahead of ours, by its latest reply that told; None: none has yet.
+
+        Zero where the reply may have been dated at any instant of the call, give or take the second that a
+        `Date` counts in; else its distance from the middle of the call.
+        """
+        return self._comparison.offset
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether the two clocks were last surely seen to differ by more than the tolerance."""
+        return self._comparison.apart
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Turn]:
         """Wait, in order of arrival, until the limits of the target allow another call; hold the turn.
 
         The rate counts calls that begin in any 60 seconds of the clock's monotonic time. A call that is
-        sent again at once with a new token is counted too, and does not wait. Leaving without having called
-        costs nothing. Cancelled at any point, nothing is held any longer.
+        sent again at once with a new token is counted too, and does not wait; nor does a second call within
+        a turn. Leaving without having called costs nothing. Cancelled at any point, nothing is held any
+        longer.
         """
         try:
             async with self._turnstile.place() as place:
                 slot = self._idle.pop() if self._idle else Slot(self._build)
                 try:
-                    yield Turn(partial(self._trigger, slot, place))
+                    yield Turn(self._calls, slot, place)
                 finally:
                     self._idle.append(slot)
         finally:  # for those as well who leave without a turn: they may have been the last to wait
@@ -80,94 +104,55 @@ class Gateway:
         while self._idle and not self._turnstile.waiting:
             await self._idle.pop().aclose()
 
-    async def _trigger(self, slot: Slot, place: Place, request: TriggerRequest, timeout: float) -> Answer:
-        attempt = _Attempt(hidden=[self._access_key, self._secret_key])
-        try:
-            async with asyncio.timeout(timeout):
-                answer = await self._trigger_with_token(slot, place, request, attempt)
-        except TimeoutError:
-            answer = attempt.without_reply(f"no whole answer within {timeout:g} s, {attempt.progress.stage}")
-        except Exception as error:  # noqa: BLE001 - a run must not be lost by a fault of ours
-            answer = attempt.without_reply(f"{noted(error)}, {attempt.progress.stage}")
-        return replace(answer, detail=presentable(answer.detail, attempt.hidden))
-
-    async def _trigger_with_token(
-        self, slot: Slot, place: Place, request: TriggerRequest, attempt: _Attempt
-    ) -> Answer:
-        """Send; where the token is refused, once more with another: nothing has been passed on then."""
-        meaning = await self._trigger_once(slot, place, request, attempt)
-        if isinstance(meaning, TokenRefused):
-            attempt.token_was_refused()
-            meaning = await self._trigger_once(slot, place, request, attempt)
-        return meaning.answer if isinstance(meaning, TokenRefused) else meaning
-
-    async def _trigger_once(
-        self, slot: Slot, place: Place, request: TriggerRequest, attempt: _Attempt
-    ) -> Answer | TokenRefused:
-        token = await self._tokens.get()
-        if isinstance(token, Answer):
-            return attempt.without_token(token)
-        place.sent()
-        reply = await self._call(slot, request, token, attempt)
-        if isinstance(reply, NoReply):
-            return attempt.without_reply(reply.detail)
-        meaning = meaning_of(reply, self.target.api_version, self._clock.now())
-        if isinstance(meaning, TokenRefused):
-            self._tokens.refuse(token)
-        return meaning
-
-    async def _call(
-        self, slot: Slot, request: TriggerRequest, token: str, attempt: _Attempt
-    ) -> Reply | NoReply:
-        """Sign and send any call of the batch service (enos-api section 7.2)."""
-        stamp = self._stamps.next(self._clock.now())
-        signature = call_signature(token, request.query, request.body, stamp, self._secret_key)
-        attempt.hidden += (token, signature)
-        headers = {"apim-accesstoken": token, "apim-signature": signature, "apim-timestamp": str(stamp)}
-        call = Call(request.method, self.target.url + request.url_target, headers, request.body)
-        return await slot.send(call, attempt.progress)
-
     async def _post(self, path: str, body: bytes) -> Reply | NoReply:
         """Call the token service, on a connection of its own: it is seldom, and serves many turns."""
         slot = Slot(self._build)
         try:
-            return await slot.send(Call("POST", self.target.url + path, {}, body), Progress())
+            return await self._send(slot, Call("POST", self.target.url + path, {}, body), Progress())
         finally:
             await slot.aclose()
 
+    async def _send(self, slot: Slot, call: Call, progress: Progress) -> Reply | NoReply:
+        """Send, and compare the clocks by the reply, whatever else it says."""
+        began = self._clock.now()
+        reply = await slot.send(call, progress)
+        if not isinstance(reply, NoReply):
+            self._comparison.note(reply, began)
+        return reply
+
 
 class Turn:
-    """Leave for one attempt; ends with the `async with` that it came from."""
+    """Leave for one attempt, of whatever call; ends with the `async with` that it came from.
 
-    def __init__(self, trigger: Callable[[TriggerRequest, float], Awaitable[Answer]]) -> None:
-        self._trigger = trigger
+    Every call raises nothing but CancelledError: a fault of flowsched itself is told like any other, and
+    logged. `timeout` is in real seconds and spans everything: token, connection, sending, and the whole
+    reply. It is no caller's `asyncio.timeout`, for what its end means depends on how far the call had got.
+    """
+
+    def __init__(self, calls: SignedCalls, slot: Slot, place: Place) -> None:
+        self._calls = calls
+        self._slot = slot
+        self._place = place
 
     async def trigger(self, request: TriggerRequest, timeout: float) -> Answer:
-        """Make one attempt and say what came of it; raises nothing but CancelledError.
+        """Make one attempt to trigger, and say what came of it."""
+        return await self._calls.make(self._slot, self._place, request, timeout, meaning_of)
 
-        `timeout` is in real seconds and spans everything: token, connection, sending, and the whole reply.
-        It is no caller's `asyncio.timeout`, for what its end means depends on how far the call had got.
-        A fault of flowsched itself is an answer too, and is logged.
+    async def look_up(self, instance: str, timeout: float) -> Sighting:
+        """Look once whether EnOS has the instance of that id, and how it stands. Changes nothing.
+
+        Unclear is every look that had no answer, whatever the reason.
         """
-        return await self._trigger(request, timeout)
+        request = look_up_request(self._calls.target, instance)
+        meaning = partial(sighting_of, instance)
+        found = await self._calls.make(self._slot, self._place, request, timeout, meaning)
+        return found if isinstance(found, Sighting) else unclear(found)
 
+    async def cancel(self, instance: str, timeout: float) -> Answer:
+        """Ask EnOS once to cancel the instance of that id: best effort, and no promise that it stops.
 
-@dataclass(slots=True)
-class _Attempt:
-    """What must be known of an attempt when it ends without an answer of its own."""
-
-    hidden: list[str] = field(repr=False)
-    """What must not be seen in a detail."""
-    progress: Progress = field(default_factory=partial(Progress, _NO_TOKEN_YET))
-    unsent: Outcome = Outcome.NOT_SENT
-    """What it means that nothing of the last sending has left."""
-
-    def token_was_refused(self) -> None:
-        self.progress = Progress(_NO_TOKEN_YET)
-        self.unsent = Outcome.REFUSED_FOR_NOW
-
-    def without_token(self, answer: Answer) -> Answer:
-        return replace(answer, outcome=self.unsent) if answer.outcome is Outcome.NOT_SENT else answer
-
-    def without_reply(self, detail: str) -> Answer:
-        return Answer(outcome=Outcome.UNKNOWN if self.progress.sent else self.unsent, detail=detail)
+        ACCEPTED means that EnOS took the request; the other outcomes are those of a trigger, of which the
+        last ones may well be found to have cancelled it.
+        """
+        request = cancel_request(self._calls.target, instance)
+        return await self._calls.make(self._slot, self._place, request, timeout, meaning_of_cancel)

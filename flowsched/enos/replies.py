@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+LONGEST_BODY = 64 * 1024
+"""Bytes of a reply that says what came of a call: far more than any needs."""
+
+LONGEST_INSTANCE = 4 * 1024 * 1024
+"""Bytes of a reply that shows an instance: it holds the graph of its flow, a few hundred for each task."""
+
 LONGEST_DETAIL = 300
 """Characters: what an operator reads in a line or two."""
 
@@ -37,6 +43,8 @@ class Reply:
     """Why `body` is not the whole body; None where it is."""
     retry_after: str | None = None
     """The header of that name, as sent."""
+    date: str | None = None
+    """The header of that name, as sent; None also where the reply comes out of a cache."""
 
     @property
     def is_2xx(self) -> bool:
@@ -87,6 +95,11 @@ def retry_after(reply: Reply, now: datetime) -> timedelta | None:
     return max(wait, timedelta())
 
 
+def date(reply: Reply) -> datetime | None:
+    """Return the instant that the reply gives for itself, floored to the second; None: none to be read."""
+    return _http_date(reply.date or "")
+
+
 def said(reply: Reply) -> str:
     """Return in words what the reply itself says: its message where it has one, else its text.
 
@@ -125,8 +138,13 @@ def _seconds(text: str) -> timedelta | None:
 
 
 def _until(text: str, now: datetime) -> timedelta | None:
+    at = _http_date(text)
+    return None if at is None else at - now
+
+
+def _http_date(text: str) -> datetime | None:
     try:
         at = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The trigger calls of the batch service, as bytes (enos-api sections 2 and 3.1)."""
+"""The calls of the batch service that flowsched makes, as bytes (enos-api sections 2 and 3.1)."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+from flowsched.enos.replies import LONGEST_BODY, LONGEST_INSTANCE
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flowsched.model import Target
 
-_FLOWS = {
-    "v2.1": "/batch-processing-service/v2.1/flows",
-    "v2.0": "/dataflow-batch-service/v2.0/flows",
+_SERVICES = {
+    "v2.1": "/batch-processing-service/v2.1/",
+    "v2.0": "/dataflow-batch-service/v2.0/",
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class TriggerRequest:
-    """One call, not yet signed. Made once per run: every attempt sends these bytes."""
+    """One call, not yet signed. A trigger is made once per run: every attempt sends these bytes."""
 
     method: str
     path: str
     query: tuple[tuple[str, str], ...]
     """Decoded names and values, in the order in which they are sent."""
     body: bytes
+    longest_reply: int = LONGEST_BODY
+    """Bytes of body beyond which the reply is not read on."""
 
     @property
     def url_target(self) -> str:
@@ -50,12 +56,19 @@ def trigger_request(target: Target, flow: int, task: int | None, trigger_time_ms
     action = "trigger" if task is None else "triggerFromTask"
     task_id = {} if task is None else {"taskId": task}
     body = {"flowId": flow, **task_id, "triggerTime": trigger_time_ms}
-    return TriggerRequest(
-        method="POST",
-        path=_FLOWS[target.api_version],
-        query=(("action", action), ("userId", target.user_id), ("orgId", target.org_id)),
-        body=json.dumps(body, separators=(",", ":")).encode(),
-    )
+    return _post(target, "flows", action, body)
+
+
+def look_up_request(target: Target, instance: str) -> TriggerRequest:
+    """Return Get Flow Instance for the instance of that id. It changes nothing, and may be repeated."""
+    query = (*_query(target, "get"), ("flowInstId", instance))
+    path = _path(target, "flowInstances")
+    return TriggerRequest(method="GET", path=path, query=query, body=b"", longest_reply=LONGEST_INSTANCE)
+
+
+def cancel_request(target: Target, instance: str) -> TriggerRequest:
+    """Return Cancel Flow Instance for the instance of that id."""
+    return _post(target, "flowInstances", "cancel", {"flowInstId": instance})
 
 
 def predicted_instance(flow: int, trigger_time_ms: int) -> str:
@@ -65,3 +78,20 @@ def predicted_instance(flow: int, trigger_time_ms: int) -> str:
     """
     minute = _EPOCH + timedelta(minutes=trigger_time_ms // 60_000)
     return f"{flow}-{minute:%Y%m%d%H%M}00"
+
+
+def _post(target: Target, resource: str, action: str, body: Mapping[str, object]) -> TriggerRequest:
+    return TriggerRequest(
+        method="POST",
+        path=_path(target, resource),
+        query=_query(target, action),
+        body=json.dumps(body, separators=(",", ":")).encode(),
+    )
+
+
+def _path(target: Target, resource: str) -> str:
+    return _SERVICES[target.api_version] + resource
+
+
+def _query(target: Target, action: str) -> tuple[tuple[str, str], ...]:
+    return (("action", action), ("userId", target.user_id), ("orgId", target.org_id))

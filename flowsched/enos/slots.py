@@ -16,14 +16,12 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from flowsched.enos.replies import NoReply, Reply
+from flowsched.enos.replies import LONGEST_BODY, NoReply, Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
     import httpx
-
-LONGEST_BODY = 64 * 1024
 
 _CONNECTED = "connect_tcp.complete"
 _SENDING = "send_request_headers.started"
@@ -44,6 +42,8 @@ class Call:
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    longest_reply: int = field(default=LONGEST_BODY, repr=False)
+    """Bytes of body beyond which the reply is not read on."""
 
 
 class Progress:
@@ -108,8 +108,10 @@ class Slot:
         )
         response = await self._client.send(request, stream=True)
         async with aclosing(response):
-            body, flaw = await _read(response)
-        return Reply(response.status_code, body, flaw, response.headers.get("retry-after"))
+            body, flaw = await _read(response, call.longest_reply)
+        headers = response.headers
+        date = None if "age" in headers else headers.get("date")
+        return Reply(response.status_code, body, flaw, headers.get("retry-after"), date)
 
 
 async def _close(closable: Any) -> None:
@@ -119,15 +121,15 @@ async def _close(closable: Any) -> None:
             await asyncio.shield(closable.aclose())
 
 
-async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
+async def _read(response: httpx.Response, longest: int) -> tuple[bytes, str | None]:
     """Return the body, and why it is not whole; a status line that was read is worth keeping."""
     body = bytearray()
     try:
         async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
             async for chunk in chunks:
                 body += chunk
-                if len(body) > LONGEST_BODY:
-                    return bytes(body), f"longer than {LONGEST_BODY // 1024} KiB"
+                if len(body) > longest:
+                    return bytes(body), f"longer than {longest // 1024} KiB"
     except Exception as error:  # noqa: BLE001 - as in Slot.send
         return bytes(body), f"cut off ({reason(error)})"
     return bytes(body), None

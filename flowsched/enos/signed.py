@@ -1,0 +1,151 @@
+"""Signed calls of the batch service: a token, a signature, the call, and what its reply means."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from flowsched.enos.faults import noted
+from flowsched.enos.meaning import TokenRefused
+from flowsched.enos.replies import NoReply, presentable
+from flowsched.enos.signing import call_signature
+from flowsched.enos.slots import Call, Progress
+from flowsched.enos.stamps import stamps_of
+from flowsched.model import Answer, Outcome, Sighting
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from flowsched.clock import Clock
+    from flowsched.enos.replies import Reply
+    from flowsched.enos.requests import TriggerRequest
+    from flowsched.enos.slots import Slot
+    from flowsched.enos.tokens import TokenKeeper
+    from flowsched.enos.turns import Place
+    from flowsched.model import Target
+
+    Send = Callable[[Slot, Call, Progress], Awaitable[Reply | NoReply]]
+
+Found = TypeVar("Found", bound=Answer | Sighting)
+
+_NO_TOKEN_YET = "while waiting for a token"  # noqa: S105 - words
+
+
+class SignedCalls:
+    """Makes the calls of one target, in whatever slot and place they are given."""
+
+    def __init__(
+        self,
+        target: Target,
+        access_key: str,
+        secret_key: str,
+        tokens: TokenKeeper,
+        send: Send,
+        clock: Clock,
+    ) -> None:
+        self.target = target
+        self._access_key = access_key
+        self._secret_key = secret_key
+        self._stamps = stamps_of(access_key)
+        self._tokens = tokens
+        self._send = send
+        self._clock = clock
+
+    async def make(
+        self,
+        slot: Slot,
+        place: Place,
+        request: TriggerRequest,
+        timeout: float,
+        meaning_of: Callable[[Reply, str, datetime], Found | TokenRefused],
+    ) -> Found | Answer:
+        """Make one call and say what came of it, as `meaning_of` reads its reply; an Answer where none came.
+
+        Raises nothing but CancelledError. `timeout` is in real seconds, for everything.
+        """
+        attempt = _Attempt(hidden=[self._access_key, self._secret_key])
+        found: Found | Answer
+        try:
+            async with asyncio.timeout(timeout):
+                found = await self._with_token(slot, place, request, attempt, meaning_of)
+        except TimeoutError:
+            found = attempt.without_reply(f"no whole answer within {timeout:g} s, {attempt.progress.stage}")
+        except Exception as error:  # noqa: BLE001 - a run must not be lost by a fault of ours
+            found = attempt.without_reply(f"{noted(error)}, {attempt.progress.stage}")
+        return _masked(found, attempt.hidden)
+
+    async def _with_token(
+        self,
+        slot: Slot,
+        place: Place,
+        request: TriggerRequest,
+        attempt: _Attempt,
+        meaning_of: Callable[[Reply, str, datetime], Found | TokenRefused],
+    ) -> Found | Answer:
+        """Send; where the token is refused, once more with another: nothing has been passed on then."""
+        found = await self._once(slot, place, request, attempt, meaning_of)
+        if isinstance(found, TokenRefused):
+            attempt.token_was_refused()
+            found = await self._once(slot, place, request, attempt, meaning_of)
+        return found.answer if isinstance(found, TokenRefused) else found
+
+    async def _once(
+        self,
+        slot: Slot,
+        place: Place,
+        request: TriggerRequest,
+        attempt: _Attempt,
+        meaning_of: Callable[[Reply, str, datetime], Found | TokenRefused],
+    ) -> Found | Answer | TokenRefused:
+        token = await self._tokens.get()
+        if isinstance(token, Answer):
+            return attempt.without_token(token)
+        place.sent()
+        reply = await self._send(slot, self._signed(request, token, attempt), attempt.progress)
+        if isinstance(reply, NoReply):
+            return attempt.without_reply(reply.detail)
+        meaning = meaning_of(reply, self.target.api_version, self._clock.now())
+        if isinstance(meaning, TokenRefused):
+            self._tokens.refuse(token)
+        return meaning
+
+    def _signed(self, request: TriggerRequest, token: str, attempt: _Attempt) -> Call:
+        """Sign any call of the batch service (enos-api section 7.2)."""
+        stamp = self._stamps.next(self._clock.now())
+        signature = call_signature(token, request.query, request.body, stamp, self._secret_key)
+        attempt.hidden += (token, signature)
+        headers = {"apim-accesstoken": token, "apim-signature": signature, "apim-timestamp": str(stamp)}
+        url = self.target.url + request.url_target
+        return Call(request.method, url, headers, request.body, request.longest_reply)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What must be known of an attempt when it ends without an answer of its own."""
+
+    hidden: list[str] = field(repr=False)
+    """What must not be seen in anything that is told of it."""
+    progress: Progress = field(default_factory=partial(Progress, _NO_TOKEN_YET))
+    unsent: Outcome = Outcome.NOT_SENT
+    """What it means that nothing of the last sending has left."""
+
+    def token_was_refused(self) -> None:
+        self.progress = Progress(_NO_TOKEN_YET)
+        self.unsent = Outcome.REFUSED_FOR_NOW
+
+    def without_token(self, answer: Answer) -> Answer:
+        return replace(answer, outcome=self.unsent) if answer.outcome is Outcome.NOT_SENT else answer
+
+    def without_reply(self, detail: str) -> Answer:
+        return Answer(outcome=Outcome.UNKNOWN if self.progress.sent else self.unsent, detail=detail)
+
+
+def _masked(found: Found, hidden: list[str]) -> Found:
+    """Return it with no secret in any text that the server may have chosen."""
+    if isinstance(found, Sighting):
+        started, ended = (time and presentable(time, hidden) for time in (found.started, found.ended))
+        found = replace(found, started=started, ended=ended)
+    return replace(found, detail=presentable(found.detail, hidden))
