@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from flowsched.simulator import (
     Status,
     UnknownInstance,
     User,
+    control,
     serve,
 )
 from tests.fakes import HandClock
@@ -276,6 +278,19 @@ async def test_a_second_trigger_of_a_flow_in_one_utc_minute_is_refused(action: s
     assert len(simulator.instances) == 1
 
 
+async def test_a_flow_may_be_refused_within_a_minute_of_the_wall_clock_too() -> None:
+    async with simulated(behaviour=Behaviour(wall_clock_minute=True)) as (simulator, caller, clock):
+        codes = []
+        for wait, flow, minute in [(0, 7, 0), (59.999, 7, 5), (0, 8, 5), (0.001, 7, 5), (59.999, 7, 6)]:
+            clock.advance(wait)
+            codes.append((await caller.trigger(flow, NOW_MS + minute * MINUTE_MS))["code"])
+        clock.step(NOW - timedelta(hours=1))
+        codes.append((await caller.trigger(7, NOW_MS + 7 * MINUTE_MS))["code"])
+
+    assert codes == [0, 62102, 0, 0, 62102, 0]
+    assert len(simulator.instances) == 4
+
+
 @pytest.mark.parametrize(
     ("world", "body", "code", "text"),
     [
@@ -382,15 +397,37 @@ async def test_a_flow_that_does_not_exist_cannot_be_got() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "code"), [(UnknownInstance.CODE_62102, 62102), (UnknownInstance.NULL_DATA, 0)]
+    ("choice", "status", "document"),
+    [
+        (UnknownInstance.CODE_62102, 200, {"code": 62102, "msg": "Instance not found", "data": None}),
+        (UnknownInstance.NULL_DATA, 200, {"code": 0, "msg": "OK", "data": None}),
+        (UnknownInstance.EMPTY_LIST, 200, {"code": 0, "msg": "OK", "data": []}),
+        (UnknownInstance.HTTP_404, 404, {"message": "no Route matched with those values"}),
+    ],
 )
 async def test_an_unknown_instance_is_answered_in_the_shape_chosen(
-    choice: UnknownInstance, code: int
+    choice: UnknownInstance, status: int, document: dict[str, object]
 ) -> None:
-    async with simulated(behaviour=Behaviour(unknown_instance=choice)) as (_, caller, _clock):
-        reply = await caller.instance("3377-20260101120000")
+    async with simulated(behaviour=Behaviour(unknown_instance=choice)) as (simulator, caller, _):
+        query = {"action": "get", "flowInstId": "3377-20260101120000", **caller.user}
+        reply = await caller.send("GET", "flowInstances", query)
 
-    assert (reply["code"], reply["data"]) == (code, None)
+    assert (reply.status_code, reply.json()) == (status, document)
+    assert simulator.calls[-1].status == status
+
+
+async def test_an_instance_may_be_visible_only_some_time_after_it_was_made() -> None:
+    behaviour = Behaviour(late_visibility=timedelta(seconds=5))
+    async with simulated(behaviour=behaviour) as (simulator, caller, clock):
+        id_ = (await caller.trigger())["data"]["flowInstanceId"]
+        clock.advance(4.999)
+        before = await caller.instance(id_)
+        clock.advance(0.001)
+        after = await caller.instance(id_)
+
+    assert (before["code"], before["msg"]) == (62102, "Instance not found")
+    assert after["data"]["instanceId"] == id_
+    assert [each.id for each in simulator.instances] == [id_]
 
 
 async def test_an_instance_may_come_in_a_list_of_one() -> None:
@@ -409,6 +446,29 @@ async def test_a_flow_may_take_its_own_time_and_end_badly() -> None:
         data = (await caller.instance(id_))["data"]
 
     assert (data["status"], data["statusDesc"]) == (-1, "FAIL")
+
+
+@pytest.mark.parametrize("status", Status)
+async def test_an_instance_may_be_left_in_any_state_and_cancelled_where_that_is_no_end(
+    status: Status,
+) -> None:
+    flow = SimFlow(duration=timedelta(seconds=1), ends_as=status)
+    async with simulated(flows={3377: flow}) as (_, caller, clock):
+        id_ = (await caller.trigger())["data"]["flowInstanceId"]
+        clock.advance(1)
+        left = (await caller.instance(id_))["data"]
+        cancelled = await caller.ask("POST", "flowInstances", "cancel", {"flowInstId": id_})
+        after = (await caller.instance(id_))["data"]
+        following = (await caller.trigger(at=NOW_MS + MINUTE_MS))["data"]["flowInstanceId"]
+        clock.advance(60)
+        next_one = (await caller.instance(following))["data"]
+
+    ended = int(status) in {-1, 1, 4, 7, 8, 10}
+    assert (left["status"], left["statusDesc"]) == (int(status), status.name)
+    assert (left["endTime"] is not None) == ended
+    assert cancelled["code"] == (62102 if ended else 0)
+    assert after["status"] == (int(status) if ended else 8)
+    assert next_one["startTime"] is not None
 
 
 async def test_cancel_stops_an_instance_once() -> None:
@@ -640,6 +700,23 @@ async def test_every_reply_carries_the_date_of_the_clock() -> None:
     assert {reply.headers["date"] for reply in replies} == {"Tue, 06 May 2031 07:08:09 GMT"}
 
 
+@pytest.mark.parametrize("ahead", [timedelta(minutes=2), -timedelta(minutes=2)])
+async def test_its_time_of_day_may_be_off_in_dates_timestamps_and_books(ahead: timedelta) -> None:
+    behaviour = Behaviour(timestamp_tolerance=timedelta(minutes=1))
+    async with simulated(behaviour=behaviour, clock_offset=ahead) as (simulator, caller, _):
+        token = await caller.token_call()
+        reply = await caller.current_time()
+        by_our_clock = simulator.calls[-1].signature
+        caller.lag_ms = round(-ahead.total_seconds() * 1000)
+        await caller.current_time()
+
+    assert token["data"]["expire"] == 7200
+    assert reply.headers["date"] == format_datetime(NOW + ahead, usegmt=True)
+    assert by_our_clock is Signature.BAD_TIMESTAMP
+    assert simulator.calls[-1].signature is Signature.GOOD
+    assert simulator.calls[-1].began_at == NOW + ahead
+
+
 async def test_a_quota_answers_429_until_the_next_minute() -> None:
     async with simulated(behaviour=Behaviour(calls_per_minute=2)) as (_, caller, clock):
         replies = [await caller.current_time() for _ in range(3)]
@@ -722,6 +799,50 @@ async def test_the_books_tell_what_was_seen_and_made() -> None:
     ]
     assert caller.token not in str(books)
     assert simulator.application.secret_key not in f"{books}{simulator.application}{simulator.calls}"
+
+
+async def test_the_instances_can_be_read_alone_a_page_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "PAGE", 2)
+    async with simulated() as (_, caller, _clock):
+        for minute in range(3):
+            await caller.trigger(at=NOW_MS + minute * MINUTE_MS)
+        queries = ("", "?after=2", "?after=3", "?after=9")
+        pages = [(await caller.http.get(f"/_simulator/instances{query}")).json() for query in queries]
+
+    created = "2026-01-01T12:00:30.000000Z"
+    assert pages[0] == {
+        "instances": [
+            {"id": "3377-20260101120000", "status": "RUNNING", "created": created},
+            {"id": "3377-20260101120100", "status": "WAIT", "created": created},
+        ],
+        "total": 3,
+    }
+    assert [[each["id"][-4:] for each in page["instances"]] for page in pages[1:]] == [["0200"], [], []]
+    assert {page["total"] for page in pages} == {3}
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "1.5", ""])
+async def test_instances_after_what_is_no_number_are_refused(after: str) -> None:
+    async with simulated() as (_, caller, _clock):
+        reply = await caller.http.get("/_simulator/instances", params={"after": after})
+
+    text = f"after is {after!r}; allowed: how many instances to pass over, from 0"
+    assert (reply.status_code, reply.json()) == (400, {"message": text})
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(None, [1, 2, 3, 4]), (2, [3, 4]), (0, [])])
+async def test_only_so_many_calls_are_kept_as_are_asked_for(keep: int | None, kept: list[int]) -> None:
+    told: list[Call] = []
+    async with simulated(keep_calls=keep, on_call=told.append) as (simulator, caller, _):
+        await caller.trigger()
+        for _ in range(2):
+            await caller.current_time()
+        books = (await caller.http.get("/_simulator/books")).json()
+
+    assert [call.number for call in told] == [1, 2, 3, 4]
+    assert [call.number for call in simulator.calls] == kept
+    assert [call["number"] for call in books["calls"]] == kept
+    assert [each["id"] for each in books["instances"]] == ["3377-20260101120000"]
 
 
 async def test_on_call_is_told_of_every_call() -> None:

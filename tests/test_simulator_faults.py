@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -482,6 +482,30 @@ async def test_orders_are_read_added_and_cleared_over_http() -> None:
     assert spent.json() == cleared.json() == {"faults": []}
     assert after.status_code == 200
     assert simulator.faults.standing == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"fault": "status", "status": 503}, {"fault": "reset"}, {"fault": "reply_lost", "processed": False}],
+)
+async def test_an_order_for_any_call_without_end_is_an_outage_until_it_is_cleared(
+    fault: dict[str, object],
+) -> None:
+    async with simulated() as (simulator, caller, _):
+        await caller.sign_in()
+        await caller.http.post("/_simulator/faults", json={**fault, "on": "any", "times": None})
+        for _ in range(3):
+            with suppress(httpx.TransportError):
+                assert (await trigger(caller)).status_code == 503
+            with suppress(httpx.TransportError):
+                assert await caller.token_call() == {"message": "Service unavailable"}
+        during = made(simulator)
+        await caller.http.delete("/_simulator/faults")
+        after = await trigger(caller)
+
+    assert (during, made(simulator)) == ([], [ID])
+    assert after.status_code == 200
+    assert sum(call.fault is not None for call in simulator.calls) == 6
 
 
 @pytest.mark.parametrize(

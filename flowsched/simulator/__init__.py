@@ -14,8 +14,9 @@ Other operations (save, import, export, directories, tasks) are not there and an
 answers 405. Where the documentation is silent, `Behaviour` says what is done, and can be told otherwise. One
 bound is our own: a `triggerTime` past the year 9999 in GMT+8 is an invalid body, as it could not be shown.
 
-`GET /_simulator/books` shows every call and instance, `POST /_simulator/faults` orders a fault (the fields of
-`Order`), `GET` shows the standing orders, `DELETE` clears them.
+`GET /_simulator/books` shows every call that is kept and every instance, `GET /_simulator/instances?after=N`
+the instances alone and in short, a page at a time, without the first N. `POST /_simulator/faults` orders a
+fault (the fields of `Order`), `GET` shows the standing orders, `DELETE` clears them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The batch service: what an operation does, once its call passed the gateway (enos-api sections 2, 3, 6).
 
-Every operation answers with its `data`, or raises `Refusal`.
+Every operation answers with its `data`, or raises `Refusal`, or `Unserved` where that was chosen.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from flowsched.simulator.messages import (
     EPOCH,
     INVALID_BODY,
     Refusal,
+    Unserved,
     json_document,
     json_object,
     natural,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from flowsched.simulator.world import Behaviour, User
 
 ANY_FLOW = SimFlow()
+MINUTE = timedelta(minutes=1)
 
 
 class Batch:
@@ -41,6 +43,7 @@ class Batch:
         self._behaviour = behaviour
         self._instances = Instances(self._duration)
         self._deleted: set[int] = set()
+        self._last_created: dict[int, datetime] = {}
 
     def perform(self, operation: Operation, request: Request, now: datetime) -> object:
         """Carry out one operation and return its `data`; `Refusal` where the service says no."""
@@ -81,12 +84,21 @@ class Batch:
     def get_instance(self, request: Request, now: datetime) -> object:
         """Get Flow Instance."""
         instance = self._instances.get(request.parameters.get("flowInstId", ""), now)
-        if instance is None and self._behaviour.unknown_instance is UnknownInstance.NULL_DATA:
-            return None
-        if instance is None:
-            raise Refusal(62102, "Instance not found")
+        if instance is None or now - instance.created < self._behaviour.late_visibility:
+            return self._unknown_instance()
         struct = instance_struct(instance, *self._flow_and_owners(instance.flow))
         return [struct] if self._behaviour.instance_data is DataShape.LIST else struct
+
+    def _unknown_instance(self) -> object:
+        match self._behaviour.unknown_instance:
+            case UnknownInstance.NULL_DATA:
+                return None
+            case UnknownInstance.EMPTY_LIST:
+                return []
+            case UnknownInstance.HTTP_404:
+                raise Unserved(404)
+            case UnknownInstance.CODE_62102:
+                raise Refusal(62102, "Instance not found")
 
     def list_instances(self, request: Request, now: datetime) -> object:
         """List Flow Instances: one page of those that match, and how many match in all."""
@@ -133,9 +145,15 @@ class Batch:
             ends_as=flow.ends_as,
             created=now,
         )
-        if not self._instances.add(instance):
+        if self._too_soon(id_, now) or not self._instances.add(instance):
             raise Refusal(62102)
+        self._last_created[id_] = now
         return {"flowInstanceId": instance.id}
+
+    def _too_soon(self, flow: int, now: datetime) -> bool:
+        last = self._last_created.get(flow)
+        # A clock that was set back since is no reason to refuse for longer.
+        return self._behaviour.wall_clock_minute and last is not None and abs(now - last) < MINUTE
 
     def _check_user(self, parameters: Mapping[str, str]) -> None:
         if (parameters.get("userId"), parameters.get("orgId")) != (self._user.id, self._user.org):

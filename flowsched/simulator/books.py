@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -60,16 +61,18 @@ class Call:
     """The fault that befell it."""
 
 
-@dataclass(slots=True)
 class Books:
-    """All calls so far, in order."""
+    """The calls so far, in order; only the latest `keep` of them, where that is a number from 0."""
 
-    calls: list[Call] = field(default_factory=list)
-
-    @property
-    def next_number(self) -> int:
+    def __init__(self, keep: int | None = None) -> None:
+        self.calls: deque[Call] = deque(maxlen=keep)
+        self.next_number = 1
         """The number that the next call will have."""
-        return len(self.calls) + 1
+
+    def add(self, call: Call) -> None:
+        """Note a call, which has the next number."""
+        self.calls.append(call)
+        self.next_number += 1
 
 
 def written_call(call: Call) -> dict[str, object]:
@@ -89,6 +92,11 @@ def written_instance(instance: Instance) -> dict[str, object]:
         "started": _plain(instance.started),
         "ended": _plain(instance.ended),
     }
+
+
+def brief_instance(instance: Instance) -> dict[str, object]:
+    """Return what a count of instances needs: the id, which holds flow and minute, and how it stands."""
+    return {"id": instance.id, "status": instance.status.name, "created": _plain(instance.created)}
 
 
 def _plain(value: object) -> object:

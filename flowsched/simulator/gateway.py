@@ -18,6 +18,7 @@ from flowsched.simulator.messages import (
     Dialect,
     Refusal,
     Reply,
+    Unserved,
     flow_named,
     gateway_reply,
     json_object,
@@ -92,9 +93,10 @@ class Gateway:
         user: User,
         flows: Mapping[int, SimFlow] | None,
         behaviour: Behaviour,
+        keep_calls: int | None,
     ) -> None:
         self.faults = Faults()
-        self.books = Books()
+        self.books = Books(keep_calls)
         self.batch = Batch(user, flows, behaviour)
         self._application = application
         self._behaviour = behaviour
@@ -169,6 +171,8 @@ class Gateway:
         except Refusal as refusal:
             text = refusal.text or way.dialect.text(refusal.number)
             return _Result(self._refused(refusal, way.dialect), f"{refusal.number} {text}")
+        except Unserved as unserved:
+            return _Result(gateway_reply(unserved.status), f"HTTP {unserved.status}")
         created = data["flowInstanceId"] if way.operation in TRIGGERS and isinstance(data, dict) else None
         return _Result(json_reply(200, way.dialect.envelope(0, way.dialect.success, data)), "OK", created)
 
@@ -219,5 +223,5 @@ class Gateway:
             status=None if order is not None and order.fault in UNSEEN else reply.status,
             fault=None if order is None else order.fault,
         )
-        self.books.calls.append(call)
+        self.books.add(call)
         return call

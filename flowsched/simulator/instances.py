@@ -73,7 +73,7 @@ class Line:
             pass
 
     def cancel(self, instance: Instance, now: datetime) -> None:
-        """Take an instance that has not ended out of the line."""
+        """Take an instance that has not ended out of the line, if it still stands there."""
         instance.cancelled = True
         instance.ended = now
         if instance is self._running:
@@ -138,7 +138,7 @@ class Instances:
     def cancel(self, instance: Instance, now: datetime) -> bool:
         """Cancel an instance; False: it has ended."""
         self._line(instance.flow).advance(now)
-        if instance.ended is not None:
+        if instance.status.is_end:
             return False
         self._line(instance.flow).cancel(instance, now)
         return True

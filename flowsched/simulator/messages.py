@@ -159,6 +159,14 @@ class Refusal(Exception):  # noqa: N818 - it is an answer of the service, not an
         super().__init__(number, text)
 
 
+class Unserved(Exception):  # noqa: N818 - like Refusal
+    """The gateway answers in the place of the service, with this HTTP status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(status)
+
+
 def json_reply(status: int, document: object, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
     """Return a reply whose body is that document."""
     return Reply(status, json.dumps(document).encode(), headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flowsched.errors import UsageError
@@ -13,6 +14,7 @@ from flowsched.simulator.world import Application, Behaviour, User
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from flowsched.clock import Clock
     from flowsched.simulator.books import Call
@@ -23,15 +25,37 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 
 
+class _Ahead:
+    """A clock whose time of day is ahead of another's."""
+
+    def __init__(self, clock: Clock, by: timedelta) -> None:
+        self._clock = clock
+        self._by = by
+
+    def now(self) -> datetime:
+        return self._clock.now() + self._by
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+    def draw(self) -> float:
+        return self._clock.draw()
+
+
 class Simulator:
     """An EnOS of one organization, one user and one application, over real HTTP.
 
     `clock` decides the life of tokens and instances, the age of timestamps, the quota, the `Date` of every
-    reply, and how slow slow is. `flows` None: every positive flow id exists, with any task. `on_call` is
-    given each call when it is decided, before its reply is sent; it must not raise.
+    reply, and how slow slow is; `clock_offset` is how far the simulator's own time of day is ahead of it, in
+    all of that and in the books. `flows` None: every positive flow id exists, with any task. `keep_calls` is
+    how many calls, the latest, stay in the books; None: all. `on_call` is given each call when it is decided,
+    before its reply is sent; it must not raise.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a whole world
         self,
         clock: Clock,
         *,
@@ -40,12 +64,14 @@ class Simulator:
         flows: Mapping[int, SimFlow] | None = None,
         behaviour: Behaviour | None = None,
         on_call: Callable[[Call], None] = lambda _: None,
+        clock_offset: timedelta = timedelta(0),
+        keep_calls: int | None = None,
     ) -> None:
         self.application = application or Application()
         self.user = user or User()
-        self._clock = clock
-        self._gateway = Gateway(self.application, self.user, flows, behaviour or Behaviour())
-        self._server = Server(self._gateway, clock, on_call)
+        self._clock = _Ahead(clock, clock_offset)
+        self._gateway = Gateway(self.application, self.user, flows, behaviour or Behaviour(), keep_calls)
+        self._server = Server(self._gateway, self._clock, on_call)
 
     @property
     def faults(self) -> Faults:
@@ -54,7 +80,7 @@ class Simulator:
 
     @property
     def calls(self) -> Sequence[Call]:
-        """Every call so far, in the order in which they were decided."""
+        """The calls that are kept, in the order in which they were decided."""
         return tuple(self._gateway.books.calls)
 
     @property

@@ -61,7 +61,7 @@ def instance_struct(instance: Instance, flow: SimFlow, owners: frozenset[str]) -
         "statusDesc": instance.status.name,
         "triggerTime": _stamp(instance.trigger_time.astimezone(_GMT8)),
         "startTime": _stamp(instance.started),
-        "endTime": _stamp(instance.ended),
+        "endTime": _stamp(instance.ended if instance.status.is_end else None),
         "timestamp": f"{_stamp(instance.created)}.0",
         "virtual": False,
         "alertMode": 0,

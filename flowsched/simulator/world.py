@@ -15,15 +15,34 @@ if TYPE_CHECKING:
 
 
 class Status(IntEnum):
-    """The states of an instance (enos-api section 4) that the simulator can show."""
+    """The states of an instance (enos-api section 4), and one that is not documented.
+
+    By itself an instance is WAIT, RUNNING, and then SUCCESS or CANCEL; `SimFlow.ends_as` orders the others.
+    """
 
     FAIL = -1
+    INIT = 0
     SUCCESS = 1
     RUNNING = 2
+    SUSPEND = 3
     INTERNAL_ERROR = 4
     WAIT = 5
+    READY = 6
     TIMEOUT = 7
     CANCEL = 8
+    RERUN = 9
+    SKIP = 10
+    UNDOCUMENTED = 42
+
+    @property
+    def is_end(self) -> bool:
+        """Whether an instance in this state has ended, as section 4 reads it."""
+        return self in _ENDS
+
+
+_ENDS = frozenset(
+    {Status.FAIL, Status.SUCCESS, Status.INTERNAL_ERROR, Status.TIMEOUT, Status.CANCEL, Status.SKIP}
+)
 
 
 class AuthFailure(StrEnum):
@@ -41,11 +60,15 @@ class AuthFailure(StrEnum):
 
 
 class UnknownInstance(StrEnum):
-    """The answer to Get Flow Instance for an id that nobody has; [U] in enos-api section 6."""
+    """The answer to Get Flow Instance for an id that nobody has, or not yet; [U] in enos-api section 6."""
 
     CODE_62102 = "code62102"
     NULL_DATA = "null_data"
     """Code 0 with `data` null."""
+    EMPTY_LIST = "empty_list"
+    """Code 0 with `data` an empty list."""
+    HTTP_404 = "http_404"
+    """Status 404 with the gateway's `message`, as if there were no such service."""
 
 
 class DataShape(StrEnum):
@@ -86,6 +109,9 @@ class SimFlow:
     duration: timedelta | None = None
     """How long an instance runs; None: as long as `Behaviour` says."""
     ends_as: Status = Status.SUCCESS
+    """What an instance is once its time is over. Where that is no end, as SUSPEND, it has no end time and can
+    still be cancelled; the next of the flow begins all the same.
+    """
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Its stored global parameters."""
 
@@ -104,6 +130,12 @@ class Behaviour:
     refusal_status: int = 200
     """HTTP status of business errors, 200 to 599; [U]. After 204 and 304 there is no body to read."""
     unknown_instance: UnknownInstance = UnknownInstance.CODE_62102
+    late_visibility: timedelta = timedelta(0)
+    """How old an instance must be for Get Flow Instance to know it (enos-api section 8 item 6)."""
+    wall_clock_minute: bool = False
+    """Whether a flow is also refused a trigger within 60 s of the wall clock after its last instance was
+    made, whatever its `triggerTime`: the other reading of [U] in enos-api section 5.
+    """
     instance_data: DataShape = DataShape.OBJECT
     first_page: int = 1
     """Whether List Flow Instances counts its pages from 1 or from 0; the manuals differ."""
