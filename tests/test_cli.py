@@ -285,7 +285,12 @@ def recorded(installed: Shell) -> Shell:
     async def record() -> None:
         async with await Ledger.open(f"sqlite:///{installed.folder}/ledger.db") as ledger:
             missed = [
-                a_new_run(schedule_id="hourly", fire_time=T0 - timedelta(hours=ago), state=RunState.MISSED)
+                a_new_run(
+                    schedule_id="hourly",
+                    fire_time=T0 - timedelta(hours=ago),
+                    due_at=T0 - timedelta(hours=ago),
+                    state=RunState.MISSED,
+                )
                 for ago in (1, 2)
             ]
             failed, *_ = await ledger.claim([a_new_run(), *missed], [])

@@ -24,6 +24,8 @@ COMMANDS = {
     "cron": "Explain a cron expression and show its fire times.",
     "run": "Run the daemon: fire, retry, record.",
     "runs": "Show what the ledger holds of past and present runs.",
+    "audit": "Prove that no fire time was lost and none fired twice.",
+    "resolve": "Settle by hand a run that is in doubt.",
     "simulate": "Run a stand-in for EnOS on this machine.",
     "demo": "Watch schedules fire against a simulated EnOS.",
 }

@@ -4,22 +4,66 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flowsched.cli.files import need_settings
 from flowsched.cli.output import format_option, print_json, print_table
+from flowsched.errors import UsageError, quoted
 from flowsched.ledger import Ledger
-from flowsched.model import RunState
+from flowsched.model import FlowState, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from flowsched.model import Attempt, Run
+    from flowsched.ledger import LedgerReader
+    from flowsched.model import Attempt, Run, Watch
+
+
+class _RunNumber(click.ParamType[int]):
+    """The short name of a run, as `flowsched runs` shows it."""
+
+    name = "run"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        if not _NUMBER.fullmatch(value):
+            self.fail(f"{quoted(value)} is no run; allowed: a number that `flowsched runs` shows", param, ctx)
+        return int(value)
+
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+"""Well within what a ledger can number."""
+
+RUN_NUMBER = _RunNumber()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """Which runs to show; None: whichever."""
+
+    run_id: int | None
+    schedule_id: str | None
+    state: RunState | None
+    limit: int
+    attempts: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shown:
+    """What was read."""
+
+    runs: list[Run]
+    watches: Mapping[int, Watch]
+    attempts: Mapping[int, list[Attempt]] | None
+    """None: not asked for."""
 
 
 @click.command("runs", epilog="Example: flowsched runs --state in_doubt --attempts")
+@click.option("--run", "run_id", type=RUN_NUMBER, metavar="N", help="Only this run.")
 @click.option("--schedule", metavar="ID", help="Only the runs of this schedule.")
 @click.option(
     "--state", type=click.Choice([state.value for state in RunState]), help="Only runs in this state."
@@ -30,43 +74,56 @@ if TYPE_CHECKING:
 @click.option("--attempts", is_flag=True, help="Show each run's attempts.")
 @format_option
 @click.pass_obj
-def command(
-    config: str | None, *, schedule: str | None, state: str | None, limit: int, attempts: bool, format_: str
+def command(  # noqa: PLR0913 - one parameter an option
+    config: str | None,
+    *,
+    run_id: int | None,
+    schedule: str | None,
+    state: str | None,
+    limit: int,
+    attempts: bool,
+    format_: str,
 ) -> None:
-    """Show the runs that the ledger holds, latest fire time first. Works beside a running daemon."""
-    settings = need_settings(config)
-    runs, tried = asyncio.run(
-        _read(settings.ledger, schedule, RunState(state) if state else None, limit, attempts=attempts)
+    """Show the runs that the ledger holds, latest fire time first. Works beside a running daemon.
+
+    Where a run's flow is watched, it is also shown what became of it.
+    """
+    if run_id is not None and (schedule or state):
+        raise UsageError(
+            "--run names one run, whatever its schedule and state: leave out --schedule and --state"
+        )
+    wanted = _Wanted(
+        run_id=run_id,
+        schedule_id=schedule,
+        state=RunState(state) if state else None,
+        limit=limit,
+        attempts=attempts,
     )
+    shown = asyncio.run(_read(need_settings(config).ledger, wanted))
     if format_ == "json":
-        print_json({"runs": [_record(run, tried) for run in runs]})
-    elif runs:
-        _print(_RUN_COLUMNS, runs)
-        if tried is not None:
-            click.echo()
-            _print(_ATTEMPT_COLUMNS, (each for run in runs for each in tried[run.id]))
+        print_json({"runs": [_record(run, shown) for run in shown.runs]})
+    elif shown.runs:
+        _print(shown)
     else:
         click.echo("no such runs", err=True)
 
 
-async def _read(
-    url: str, schedule: str | None, state: RunState | None, limit: int, *, attempts: bool
-) -> tuple[list[Run], dict[int, list[Attempt]] | None]:
+async def _read(url: str, wanted: _Wanted) -> _Shown:
     async with await Ledger.open_to_read(url) as ledger:
-        runs = await ledger.runs(schedule_id=schedule, state=state, limit=limit)
-        return runs, await ledger.attempts([run.id for run in runs]) if attempts else None
+        runs = await _runs(ledger, wanted)
+        ids = [run.id for run in runs]
+        watched = [run.id for run in runs if run.watch is not None]
+        watches = await ledger.watches_of(watched) if watched else {}
+        return _Shown(runs, watches, await ledger.attempts(ids) if wanted.attempts else None)
 
 
-_RUN_COLUMNS = {
-    "run": "id",
-    "fire time (UTC)": "fire_time",
-    "schedule": "schedule_id",
-    "state": "state",
-    "origin": "origin",
-    "attempts": "attempts",
-    "instance": "instance",
-    "reason": "reason",
-}
+async def _runs(ledger: LedgerReader, wanted: _Wanted) -> list[Run]:
+    if wanted.run_id is None:
+        return await ledger.runs(schedule_id=wanted.schedule_id, state=wanted.state, limit=wanted.limit)
+    run = await ledger.run(wanted.run_id)
+    return [] if run is None else [run]
+
+
 _ATTEMPT_COLUMNS = {
     "run": "run_id",
     "attempt": "number",
@@ -80,19 +137,64 @@ _ATTEMPT_COLUMNS = {
 """The field under each header."""
 
 
-def _print(columns: dict[str, str], records: Iterable[Run | Attempt]) -> None:
-    rows = [[getattr(record, name) for name in columns.values()] for record in records]
-    print_table(list(columns), rows)
+def _print(shown: _Shown) -> None:
+    columns = _columns(shown)
+    print_table(list(columns), [[cell(run) for cell in columns.values()] for run in shown.runs])
+    if shown.attempts is not None:
+        click.echo()
+        tried = [each for run in shown.runs for each in shown.attempts[run.id]]
+        rows = [[getattr(each, name) for name in _ATTEMPT_COLUMNS.values()] for each in tried]
+        print_table(list(_ATTEMPT_COLUMNS), rows)
 
 
-def _record(run: Run, tried: dict[int, list[Attempt]] | None) -> dict[str, Any]:
-    """Return a run as JSON has it: spans in seconds, `attempts` the list of them where it was asked for."""
+def _columns(shown: _Shown) -> dict[str, Callable[[Run], object]]:
+    """Return what stands under each header, without the columns in which nothing would."""
+    jittered = any(run.due_at != run.fire_time for run in shown.runs)
+    due: dict[str, Callable[[Run], object]] = {"due (UTC)": lambda run: run.due_at}
+    flow: dict[str, Callable[[Run], object]] = {"flow": lambda run: _flow(shown.watches.get(run.id))}
+    return {
+        "run": lambda run: run.id,
+        "fire time (UTC)": lambda run: run.fire_time,
+        **(due if jittered else {}),
+        "schedule": lambda run: run.schedule_id,
+        "state": lambda run: run.state,
+        **(flow if shown.watches else {}),
+        "origin": lambda run: run.origin,
+        "attempts": lambda run: run.attempts,
+        "instance": lambda run: run.instance,
+        "reason": lambda run: "; ".join(filter(None, (run.reason, run.note))),
+    }
+
+
+def _flow(watch: Watch | None) -> str | None:
+    """Return what became of a run's flow; with the number that EnOS gives for it, where it is not well."""
+    if watch is None:
+        return None
+    unwell = watch.state in (FlowState.FAILED, FlowState.LATE) and watch.status is not None
+    return f"{watch.state} (status {watch.status})" if unwell else watch.state
+
+
+def _record(run: Run, shown: _Shown) -> dict[str, Any]:
+    tried = None if shown.attempts is None else shown.attempts[run.id]
+    return record_of(run, shown.watches.get(run.id), tried)
+
+
+def record_of(run: Run, watch: Watch | None, attempts: Sequence[Attempt] | None = None) -> dict[str, Any]:
+    """Return a run as JSON has it: spans in seconds; `attempts` is there only where they are given."""
     retry = {
         name: value if isinstance(value, int | float) else value.total_seconds()
         for name, value in dataclasses.asdict(run.retry).items()
     }
-    record = dataclasses.asdict(run) | {"retry": retry, "source": str(run.source)}
+    record = dataclasses.asdict(run) | {
+        "retry": retry,
+        "source": str(run.source),
+        "watch": None if run.watch is None else run.watch.total_seconds(),
+        "flow_state": None if watch is None else {name: getattr(watch, name) for name in _FLOW_FIELDS},
+    }
     record["attempts_begun"] = record.pop("attempts")
-    if tried is not None:
-        record["attempts"] = [dataclasses.asdict(each) for each in tried[run.id]]
+    if attempts is not None:
+        record["attempts"] = [dataclasses.asdict(each) for each in attempts]
     return record
+
+
+_FLOW_FIELDS = ("state", "status", "started", "ended", "until")
