@@ -12,8 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
+from zlib import crc32
 
 import pytest
+from sqlalchemy import event
 
 from flowsched.errors import LedgerError, LedgerRefusal
 from flowsched.ledger import Ledger
@@ -38,7 +40,7 @@ from flowsched.model import (
 from tests.builders import RETRY, a_new_run, a_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from flowsched.ledger.books import Books
@@ -61,9 +63,11 @@ _DAEMONS = count()
 
 
 def new_run(schedule_id: str = "nightly", fire_time: datetime = NIGHT, **changes: Any) -> NewRun:
+    """Return a row to be claimed; each schedule has a flow of its own, unless a test says otherwise."""
     usual = {
         "schedule_id": schedule_id,
         "fire_time": fire_time,
+        "flow": crc32(schedule_id.encode()),
         "deadline": fire_time + RETRY.deadline,
         "predicted_instance": "3377-20260105023000",
         "revision": "c0ffee",
@@ -106,6 +110,27 @@ async def trace(ledger: Ledger) -> list[str]:
     await ledger._writer.do(lambda _: None)  # the commit of the first is now over
     seen.clear()
     return seen
+
+
+async def plans_of(ledger: Ledger, operation: Callable[[Books], object]) -> list[str]:
+    """Run the operation, and return the plans of its statements, made before their values are known."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, ___: object, many: bool) -> None:  # noqa: FBT001
+        asked.append((statement, parameters[0] if many else parameters))
+
+    def explained(books: Books) -> list[str]:
+        connection = books.runs._connection
+        event.listen(connection, "before_cursor_execute", note)
+        operation(books)
+        event.remove(connection, "before_cursor_execute", note)
+        return [
+            row[3]
+            for statement, parameters in asked
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        ]
+
+    return await ledger._writer.do(explained)
 
 
 @pytest.fixture
@@ -277,6 +302,115 @@ async def test_a_missed_row_is_written_with_its_reason(ledger: Ledger) -> None:
     assert await ledger.open_runs() == []
 
 
+# Collisions
+
+
+def colliding(schedule_id: str, **changes: Any) -> NewRun:
+    return new_run(schedule_id, **({"flow": 3377} | changes))
+
+
+def states_of(runs: list[Run]) -> dict[str, RunState]:
+    return {run.schedule_id: run.state for run in runs}
+
+
+async def test_of_two_fires_for_one_flow_in_one_minute_the_first_is_sent(ledger: Ledger) -> None:
+    first, second = await ledger.claim([colliding("b"), colliding("a")], [])
+
+    assert (first.state, first.reason) == (RunState.CLAIMED, None)
+    assert second.state is RunState.SKIPPED
+    assert second.reason == f"collision: b (run {first.id}) has flow 3377 at this minute already"
+    assert {run.id: run for run in await ledger.runs()} == {first.id: first, second.id: second}
+    assert await ledger.open_runs() == [first]
+
+
+async def test_a_fire_collides_with_one_that_was_claimed_before(ledger: Ledger) -> None:
+    first = await claim(ledger, flow=3377)
+    await ledger.settle(first.id, NIGHT, NextStep(RunState.FAILED, "given up"))
+
+    [second] = await ledger.claim([colliding("a")], [])
+
+    assert (second.state, second.reason) == (
+        RunState.SKIPPED,
+        f"collision: nightly (run {first.id}) has flow 3377 at this minute already",
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"flow": 3378},
+        {"target": "other"},
+        {"fire_time": NIGHT + MINUTE},
+        {"state": RunState.MISSED, "reason": "downtime"},
+        {"state": RunState.SKIPPED, "reason": "paused"},
+    ],
+    ids=["another flow", "another target", "another minute", "missed", "skipped"],
+)
+async def test_nothing_else_is_a_collision(ledger: Ledger, other: dict[str, Any]) -> None:
+    row = colliding("b", **other)
+
+    before = await ledger.claim([row, colliding("c")], [])
+    after = await ledger.claim(
+        [colliding("d", fire_time=NIGHT + 9 * MINUTE), replace(row, schedule_id="a")], []
+    )
+
+    assert states_of(before) == {"b": row.state, "c": RunState.CLAIMED}
+    assert states_of(after)["d"] is RunState.CLAIMED
+
+
+@pytest.mark.parametrize("state", [RunState.MISSED, RunState.SKIPPED])
+async def test_a_row_that_is_not_to_be_sent_collides_with_nothing(ledger: Ledger, state: RunState) -> None:
+    await ledger.claim([colliding("a")], [])
+
+    [run] = await ledger.claim([colliding("b", state=state, reason="its own")], [])
+
+    assert (run.state, run.reason) == (state, "its own")
+
+
+async def test_of_many_fires_for_one_flow_in_one_minute_one_is_sent(ledger: Ledger) -> None:
+    rows = [colliding(f"s{number:03}") for number in range(500)]
+
+    claimed = await ledger.claim(rows, [])
+
+    assert [run.state for run in claimed] == [RunState.CLAIMED] + [RunState.SKIPPED] * 499
+    assert {run.reason for run in claimed[1:]} == {
+        f"collision: s000 (run {claimed[0].id}) has flow 3377 at this minute already"
+    }
+
+
+async def test_claims_that_share_a_commit_collide_with_each_other(ledger: Ledger) -> None:
+    claims = await asyncio.gather(*(ledger.claim([colliding(id_)], []) for id_ in "cba"))
+
+    assert [run.state for [run] in claims] == [RunState.CLAIMED, RunState.SKIPPED, RunState.SKIPPED]
+
+
+async def test_a_claim_with_collisions_that_is_made_again_changes_nothing(ledger: Ledger) -> None:
+    rows = [colliding(id_, daemon="host:me") for id_ in "abc"]
+    winner, *_ = await ledger.claim(rows, [])
+    recorded = await ledger.runs()
+
+    again = await ledger.claim(rows, [])
+    last_first = await ledger.claim(rows[::-1], [])
+
+    assert again == last_first == [winner]
+    assert await ledger.runs() == recorded
+
+
+async def test_a_fire_whose_place_is_taken_holds_no_minute(ledger: Ledger) -> None:
+    await ledger.claim([colliding("a", state=RunState.MISSED)], [])
+
+    [run] = await ledger.claim([colliding("a"), colliding("b")], [])
+
+    assert (run.schedule_id, run.state) == ("b", RunState.CLAIMED)
+
+
+async def test_collisions_are_found_by_index(tmp_path: Path, ledger: Ledger) -> None:
+    plans = await plans_of(ledger, lambda books: books.runs.claim([colliding("a")]))
+
+    assert [step for step in plans if "SCAN" in step] == []
+    assert "SEARCH held USING INDEX runs_by_flow (target=? AND flow=? AND fire_time=?)" in plans
+
+
 # Attempts and states
 
 
@@ -407,13 +541,86 @@ async def test_a_doubtful_run_that_was_found_gets_the_predicted_instance(ledger:
     assert settled.instance == settled.predicted_instance
 
 
+async def test_a_note_stays_on_the_run_until_there_is_another(ledger: Ledger) -> None:
+    run = await claim(ledger)
+
+    begun = await ledger.begin_attempt(run.id, 1, NIGHT, "cancelled 3377-20260105022900")
+    again = await ledger.begin_attempt(run.id, 1, NIGHT, "cancelled 3377-20260105022900")
+    await ledger.end_attempt(run.id, 1, NIGHT, BUSY, NextStep(RunState.WAITING, "busy", NIGHT))
+    second = await ledger.begin_attempt(run.id, 2, NIGHT)
+    await ledger.end_attempt(run.id, 2, NIGHT, BUSY, NextStep(RunState.WAITING, "busy", NIGHT))
+    third = await ledger.begin_attempt(run.id, 3, NIGHT, "another")
+
+    assert run.note is None
+    assert begun == again
+    assert begun.note == second.note == "cancelled 3377-20260105022900"
+    assert third.note == "another"
+    assert await ledger.runs() == [third]
+
+
+async def test_a_run_in_doubt_may_stay_so_for_another_reason(ledger: Ledger) -> None:
+    run = await bring_to(ledger, RunState.IN_DOUBT)
+    step = NextStep(RunState.IN_DOUBT, "still unknown at its deadline")
+
+    settled = [await ledger.settle(run.id, NIGHT + MINUTE, step) for _ in range(2)]
+
+    assert settled == [replace(run, reason=step.reason, updated_at=NIGHT + MINUTE)] * 2
+
+
+@pytest.mark.parametrize("state", [RunState.TRIGGERED, RunState.FAILED])
+async def test_a_run_in_doubt_is_resolved_by_hand(ledger: Ledger, state: RunState) -> None:
+    run = await bring_to(ledger, RunState.IN_DOUBT)
+    step = NextStep(state, "seen in the console")
+
+    resolved = [await ledger.resolve(run.id, NIGHT + MINUTE, step) for _ in range(2)]
+
+    instance = run.predicted_instance if state is RunState.TRIGGERED else None
+    expected = replace(run, state=state, reason=step.reason, instance=instance, updated_at=NIGHT + MINUTE)
+    assert resolved == [expected] * 2
+    assert await ledger.runs() == [expected]
+
+
+@pytest.mark.parametrize("state", [RunState.CLAIMED, RunState.SENDING, RunState.WAITING, RunState.TRIGGERED])
+async def test_only_a_run_in_doubt_is_resolved(ledger: Ledger, state: RunState) -> None:
+    before = await bring_to(ledger, state)
+    [before] = await ledger.runs()
+
+    with pytest.raises(
+        LedgerRefusal,
+        match=f"run {before.id} is {state}.*cannot be resolved to failed, which only a run in_doubt can be",
+    ):
+        await ledger.resolve(before.id, NIGHT + MINUTE, step_to(RunState.FAILED))
+
+    assert await ledger.runs() == [before]
+
+
+@pytest.mark.parametrize("state", sorted(set(RunState) - {RunState.TRIGGERED, RunState.FAILED}))
+async def test_a_run_is_resolved_to_triggered_or_failed_only(ledger: Ledger, state: RunState) -> None:
+    run = await bring_to(ledger, RunState.IN_DOUBT)
+
+    with pytest.raises(
+        LedgerRefusal, match=f"is in_doubt.*cannot be resolved to {state}; allowed: failed, triggered"
+    ):
+        await ledger.resolve(run.id, NIGHT + MINUTE, step_to(state))
+
+
+async def test_a_run_is_resolved_once(ledger: Ledger) -> None:
+    run = await bring_to(ledger, RunState.IN_DOUBT)
+    await ledger.resolve(run.id, NIGHT + MINUTE, step_to(RunState.FAILED))
+
+    with pytest.raises(LedgerRefusal, match="is failed, which is final"):
+        await ledger.resolve(run.id, NIGHT + 2 * MINUTE, step_to(RunState.FAILED))
+    with pytest.raises(LedgerRefusal, match="run 99 is not in the ledger"):
+        await ledger.resolve(99, NIGHT, step_to(RunState.FAILED))
+
+
 @pytest.mark.parametrize(
     ("state", "targets"),
     [
-        (RunState.CLAIMED, "failed sending"),
+        (RunState.CLAIMED, "failed sending skipped"),
         (RunState.SENDING, "failed in_doubt triggered waiting"),
         (RunState.WAITING, "failed sending"),
-        (RunState.IN_DOUBT, "failed sending triggered"),
+        (RunState.IN_DOUBT, "failed in_doubt sending triggered"),
         (RunState.TRIGGERED, ""),
         (RunState.FAILED, ""),
         (RunState.MISSED, ""),
@@ -477,20 +684,17 @@ async def test_attempts_of_many_runs_are_read_at_once(ledger: Ledger) -> None:
     assert [len(found[run.id]) for run in runs] == [1, 0] * 600
 
 
-async def test_no_reading_scans_the_runs(tmp_path: Path, ledger: Ledger) -> None:
-    await claim(ledger)
-    statements = await trace(ledger)
-    for read in (
-        lambda books: books.runs.open_runs(),
-        lambda books: books.runs.newest(None, None, 50),
-        lambda books: books.runs.newest("nightly", None, 50),
-        lambda books: books.runs.newest(None, RunState.FAILED, 50),
-    ):
-        await ledger._writer.do(read)
+async def test_no_reading_scans_the_runs(ledger: Ledger) -> None:
+    readings: list[Callable[[Books], object]] = [
+        lambda books: books.history.open_runs(),
+        lambda books: books.history.newest(None, None, 50),
+        lambda books: books.history.newest("nightly", None, 50),
+        lambda books: books.history.newest(None, RunState.FAILED, 50),
+    ]
 
-    reads = [statement for statement in statements if statement.startswith("SELECT")]
-    plans = [[row[3] for row in rows_of(tmp_path, f"EXPLAIN QUERY PLAN {read}")] for read in reads]
-    assert [plan[0].split(" (")[0] for plan in plans] == [
+    plans = [(await plans_of(ledger, reading))[0].split(" (")[0] for reading in readings]
+
+    assert plans == [
         "SEARCH runs USING INDEX runs_by_state",
         "SCAN runs USING INDEX runs_newest",  # in the order of the index, up to the limit
         "SEARCH runs USING INDEX sqlite_autoindex_runs_1",

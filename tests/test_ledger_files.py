@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -20,11 +21,12 @@ from sqlalchemy import inspect
 from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.ledger import Ledger
 from flowsched.ledger.migrations import MIGRATIONS
+from flowsched.ledger.records import claimed_run
 from flowsched.ledger.session import Session, _connection, open_to_write
 from flowsched.ledger.sqlite import Access, SqliteFile, require_version
 from flowsched.ledger.tables import metadata
-from flowsched.model import Run, RunState
-from tests.test_ledger import NIGHT, claim, new_run, rows_of, url_of
+from flowsched.model import Cursor, Run, RunState
+from tests.test_ledger import MINUTE, NIGHT, NIGHTLY, catalog, claim, new_run, rows_of, schedule, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,6 +119,70 @@ async def test_the_migrated_tables_are_those_the_statements_know(tmp_path: Path)
     assert rows_of(tmp_path, "SELECT version FROM ledger_version") == [(len(MIGRATIONS),)]
 
 
+def make_first_version(folder: Path, *rows: str) -> None:
+    """Make a ledger as the first version of flowsched did, with rows of its own."""
+    (folder / "ledger.db").touch(0o600)
+    execute(folder, *MIGRATIONS[0], "INSERT INTO ledger_version VALUES (1)", *rows)
+
+
+OLD_RUN = """
+INSERT INTO runs VALUES ({id}, '{schedule}', {fire_time}, 'schedule', '{state}', NULL, 'default', 3377, NULL,
+    '3377-20260105023000', NULL, '{{"max_attempts": 5, "initial_backoff": 2000000, "multiplier": 2,
+    "max_backoff": 300000000, "deadline": 900000000, "attempt_timeout": 30000000}}',
+    {fire_time}, NULL, 0, 'c0ffee', 'nightly.yaml', 7, 'host:1', {fire_time}, {fire_time})
+"""
+
+
+OLD_ATTEMPT = "INSERT INTO attempts VALUES (1, 1, {at}, {at}, 'accepted', 200, 0, 'created')"
+OLD_TIMING = """
+INSERT INTO timings VALUES ({id}, '{schedule}', '30 2 * * *', 'Europe/Berlin', {start}, {cursor}, {until})
+"""
+
+
+async def test_a_ledger_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
+    at = round(NIGHT.timestamp()) * 1_000_000
+    make_first_version(
+        tmp_path,
+        OLD_RUN.format(id=1, schedule="a", fire_time=at, state="triggered"),
+        OLD_RUN.format(id=2, schedule="b", fire_time=at, state="claimed"),
+        OLD_ATTEMPT.format(at=at),
+    )
+
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        runs = {run.schedule_id: run for run in await ledger.runs()}
+        begun = await ledger.begin_attempt(2, 1, NIGHT)
+        attempts = await ledger.attempts([1, 2])
+
+    expected = claimed_run(2, new_run("b", flow=3377, daemon="host:1", deadline=NIGHT, claimed_at=NIGHT))
+    assert runs["b"] == replace(expected, due_at=NIGHT)
+    assert runs["a"].state is RunState.TRIGGERED
+    assert begun == replace(runs["b"], state=RunState.SENDING, attempts=1)
+    assert {id_: len(those) for id_, those in attempts.items()} == {1: 1, 2: 1}
+    assert rows_of(tmp_path, "SELECT version FROM ledger_version") == [(len(MIGRATIONS),)]
+
+
+async def test_a_ledger_of_the_first_version_keeps_its_cursors(tmp_path: Path) -> None:
+    at = round(NIGHT.timestamp()) * 1_000_000
+    make_first_version(
+        tmp_path,
+        OLD_TIMING.format(id=1, schedule="a", start=at - 9, cursor=at, until="NULL"),
+        OLD_TIMING.format(id=2, schedule="cut off", start=at - 9, cursor=at, until=at + 9),
+        OLD_TIMING.format(id=3, schedule="set back", start=at - 9, cursor=at, until=at - 5),
+    )
+    timing = replace(NIGHTLY, rules="2025b")
+    known = replace(schedule("a"), timing=timing)
+
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        before = {term.schedule_id: term for term in await ledger.terms()}
+        cursors = await ledger.apply(catalog("r1", known), NIGHT + MINUTE)
+        after = await ledger.terms_in_force()
+
+    assert (before["a"].timing, before["a"].flow, before["a"].until_at) == (NIGHTLY, None, None)
+    assert before["cut off"].until_at == before["set back"].until_at == NIGHT
+    assert cursors == {"a": Cursor("a", timing, NIGHT)}
+    assert (after["a"].timing, after["a"].flow, after["a"].target) == (timing, 3377, "default")
+
+
 async def test_a_ledger_from_a_newer_flowsched_is_refused_and_left_alone(tmp_path: Path) -> None:
     await make_ledger(tmp_path)
     execute(tmp_path, "UPDATE ledger_version SET version = 99")
@@ -124,7 +190,7 @@ async def test_a_ledger_from_a_newer_flowsched_is_refused_and_left_alone(tmp_pat
 
     for opening in (Ledger.open, Ledger.open_to_read):
         with pytest.raises(
-            LedgerUnusable, match=r"ledger\.db has version 99, made by a newer flowsched; .* up to 1: "
+            LedgerUnusable, match=r"ledger\.db has version 99, made by a newer flowsched; .* up to 2: "
         ):
             await opening(url_of(tmp_path))
 
@@ -237,7 +303,7 @@ async def test_a_reader_makes_no_ledger(tmp_path: Path) -> None:
 async def test_a_reader_migrates_nothing(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").touch()
 
-    with pytest.raises(LedgerUnusable, match="is empty, and this flowsched needs version 1"):
+    with pytest.raises(LedgerUnusable, match="is empty, and this flowsched needs version 2"):
         await Ledger.open_to_read(url_of(tmp_path))
 
     assert (tmp_path / "ledger.db").read_bytes() == b""

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flowsched.errors import LedgerError
 from flowsched.ledger.session import open_to_write
-from flowsched.ledger.transitions import ARROWS, INITIAL_STATES
-from flowsched.model import FINAL_STATES, Answer, Cursor, NextStep, Origin, Outcome, Run, RunState, Timing
+from flowsched.ledger.transitions import ARROWS, INITIAL_STATES, sources
+from flowsched.model import (
+    FINAL_STATES,
+    Answer,
+    Cursor,
+    FlowState,
+    NextStep,
+    Origin,
+    Outcome,
+    Run,
+    RunState,
+    Term,
+    Timing,
+)
 from tests.test_ledger import HOURLY, MINUTE, NIGHT, NIGHTLY, catalog, new_run, schedule, url_of
 
 if TYPE_CHECKING:
@@ -25,28 +38,76 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flowsched.ledger.books import Books
-    from flowsched.model import NewRun
+    from flowsched.model import NewRun, Schedule
 
 T = TypeVar("T")
+Entry: TypeAlias = "tuple[Timing, bool, str | None, int]"
+"""Of a schedule: its timing, whether it is enabled, its former id, and its flow."""
 
-IDS = st.sampled_from("abc")
+IDS = st.sampled_from("abcd")
 INSTANTS = st.integers(0, 5).map(lambda minutes: NIGHT + minutes * MINUTE)
-TIMINGS = st.sampled_from([NIGHTLY, HOURLY])
-SCHEDULES = st.dictionaries(IDS, st.tuples(TIMINGS, st.booleans()))
+TIMINGS = st.sampled_from(
+    [
+        HOURLY,
+        NIGHTLY,
+        replace(NIGHTLY, rules="2025a"),
+        replace(NIGHTLY, rules="2025b"),
+        replace(HOURLY, ends_at=NIGHT),
+    ]
+)
 STATES = st.sampled_from(RunState)
+OFF = st.sampled_from([0, 0, 0, 1, -1])
+"""How far the number of an attempt is from the right one."""
 NEW_RUNS = st.builds(
     new_run,
     IDS,
     INSTANTS,
     origin=st.sampled_from(Origin),
     state=st.sampled_from(sorted(INITIAL_STATES)),
+    flow=st.sampled_from([1, 2]),
+    watch=st.sampled_from([None, timedelta(hours=6)]),
 )
 CURSORS = st.builds(Cursor, IDS, TIMINGS, INSTANTS)
+SCHEDULES = st.dictionaries(IDS, st.tuples(TIMINGS, st.booleans(), st.none() | IDS, st.sampled_from([1, 2])))
 ANSWER = Answer(outcome=Outcome.UNKNOWN, detail="whatever")
+NEVER_SENT = (RunState.MISSED, RunState.SKIPPED)
 
 
 def step_to(state: RunState) -> NextStep:
     return NextStep(state, "as drawn", NIGHT if state is RunState.WAITING else None)
+
+
+def described(entry: tuple[str, Entry]) -> Schedule:
+    id_, (timing, enabled, former, flow) = entry
+    return replace(schedule(id_, enabled=enabled), timing=timing, renamed_from=former, flow=flow)
+
+
+def goes_on(recorded: Timing, wanted: Timing) -> bool:
+    rules = {recorded.rules, wanted.rules} - {""}
+    return len(rules) < 2 and replace(recorded, rules="") == replace(wanted, rules="")
+
+
+def begun(one: Schedule, timing: Timing, at: datetime) -> Term:
+    return Term(
+        schedule_id=one.id,
+        timing=timing,
+        target=one.target,
+        flow=one.flow,
+        task=one.task,
+        from_at=at,
+        cursor_at=at,
+        until_at=None,
+    )
+
+
+def go_on(line: list[Term], one: Schedule) -> None:
+    last = line[-1]
+    timing = replace(one.timing, rules=one.timing.rules or last.timing.rules)
+    if last.schedule_id == one.id:
+        line[-1] = replace(last, timing=timing, flow=one.flow)
+    else:
+        line[-1] = replace(last, until_at=last.cursor_at)
+        line.append(begun(one, timing, last.cursor_at))
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -56,7 +117,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self._url = url_of(Path(self._folder.name))
         _, self._session = open_to_write(self._url)
         self._runs: dict[tuple[str, datetime], Run] = {}
-        self._cursors: dict[str, Cursor] = {}
+        self._numbers: set[int] = set()
+        self._watches: dict[int, FlowState] = {}
+        self._lines: list[list[Term]] = []
+        """Each line is the terms that one cursor went through, under one id after the other."""
+        self._kept_from: datetime | None = None
         self._instants = (NIGHT + timedelta(microseconds=number) for number in count())
 
     def teardown(self) -> None:
@@ -75,10 +140,29 @@ class LedgerMachine(RuleBasedStateMachine):
             with pytest.raises(LedgerError):
                 self._do(operation)
             return
+        before = self._runs[changed.schedule_id, changed.fire_time]
+        assert changed.state in ARROWS[before.state]
         assert self._do(operation) == changed
         # Repeated word for word, as after a lost answer, it is found done.
         assert self._do(operation) == changed
         self._runs[changed.schedule_id, changed.fire_time] = changed
+        if changed.state is RunState.TRIGGERED and changed.watch:
+            self._watches[changed.id] = FlowState.GOING
+
+    def _any_run(self, data: st.DataObject, *likely: RunState) -> Run:
+        """Draw a run, more often one in a likely state."""
+        every = list(self._runs.values())
+        some = [run for run in every if run.state in likely]
+        return data.draw(st.sampled_from(some or every) | st.sampled_from(every))
+
+    def _lines_in_force(self) -> dict[str, list[Term]]:
+        return {line[-1].schedule_id: line for line in self._lines if line and line[-1].until_at is None}
+
+    @initialize(entries=SCHEDULES)
+    def begin(self, entries: dict[str, Entry]) -> None:
+        """Begin with something to move: a catalog, and a claimed run of each id."""
+        self.apply(entries, NIGHT)
+        self.claim([new_run(id_, flow=flow, watch=timedelta(hours=6)) for flow, id_ in enumerate("abcd")], [])
 
     @rule()
     def restart(self) -> None:
@@ -92,34 +176,55 @@ class LedgerMachine(RuleBasedStateMachine):
             return books.runs.claim(rows)
 
         claimed = self._do(write)
+        again = self._do(write)
 
-        expected = {(row.schedule_id, row.fire_time): row for row in reversed(rows)}
-        fresh = {key: row for key, row in expected.items() if key not in self._runs}
-        assert {(run.schedule_id, run.fire_time, run.origin) for run in claimed} == {
-            (*key, row.origin) for key, row in fresh.items()
-        }
+        fresh: dict[tuple[str, datetime], tuple[Origin, RunState]] = {}
+        holders = Counter(
+            (run.flow, run.fire_time) for run in self._runs.values() if run.state not in NEVER_SENT
+        )
+        for row in rows:
+            if (key := (row.schedule_id, row.fire_time)) in self._runs.keys() | fresh.keys():
+                continue
+            held = row.state is RunState.CLAIMED and holders[row.flow, row.fire_time]
+            state = RunState.SKIPPED if held else row.state
+            holders[row.flow, row.fire_time] += state is RunState.CLAIMED
+            fresh[key] = (row.origin, state)
+        assert {(run.schedule_id, run.fire_time): (run.origin, run.state) for run in claimed} == fresh
+        assert again == [run for run in claimed if run.state is RunState.CLAIMED]
+        assert not self._numbers & {run.id for run in claimed}
+        self._numbers |= {run.id for run in claimed}
         self._runs |= {(run.schedule_id, run.fire_time): run for run in claimed}
         for cursor in cursors:
-            held = self._cursors.get(cursor.schedule_id)
-            if held and held.timing == cursor.timing and held.at < cursor.at:
-                self._cursors[cursor.schedule_id] = cursor
+            line = self._lines_in_force().get(cursor.schedule_id)
+            if line and goes_on(line[-1].timing, cursor.timing) and line[-1].cursor_at < cursor.at:
+                line[-1] = replace(line[-1], cursor_at=cursor.at)
 
     @precondition(lambda self: self._runs)
-    @rule(data=st.data(), number=st.integers(1, 3))
-    def begin_attempt(self, data: st.DataObject, number: int) -> None:
-        run = data.draw(st.sampled_from(list(self._runs.values())))
+    @rule(data=st.data(), off=OFF, note=st.sampled_from([None, "noted"]))
+    def begin_attempt(self, data: st.DataObject, off: int, note: str | None) -> None:
+        run = self._any_run(data, *sources(RunState.SENDING))
+        number = run.attempts + 1 + off
         begins = RunState.SENDING in ARROWS[run.state] and number == run.attempts + 1
         at = next(self._instants)
         changed = replace(
-            run, state=RunState.SENDING, attempts=number, reason=None, retry_at=None, updated_at=at
+            run,
+            state=RunState.SENDING,
+            attempts=number,
+            reason=None,
+            retry_at=None,
+            note=note or run.note,
+            updated_at=at,
         )
 
-        self._expect(changed if begins else None, lambda books: books.runs.begin_attempt(run.id, number, at))
+        self._expect(
+            changed if begins else None, lambda books: books.runs.begin_attempt(run.id, number, at, note)
+        )
 
     @precondition(lambda self: self._runs)
-    @rule(data=st.data(), number=st.integers(1, 3), state=STATES)
-    def end_attempt(self, data: st.DataObject, number: int, state: RunState) -> None:
-        run = data.draw(st.sampled_from(list(self._runs.values())))
+    @rule(data=st.data(), off=OFF, state=st.sampled_from(sorted(ARROWS[RunState.SENDING])) | STATES)
+    def end_attempt(self, data: st.DataObject, off: int, state: RunState) -> None:
+        run = self._any_run(data, RunState.SENDING)
+        number = run.attempts + off
         step = step_to(state)
         ends = run.state is RunState.SENDING and run.attempts == number and state in ARROWS[run.state]
         at = next(self._instants)
@@ -131,9 +236,9 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self._runs)
-    @rule(data=st.data(), state=STATES)
-    def settle(self, data: st.DataObject, state: RunState) -> None:
-        run = data.draw(st.sampled_from(list(self._runs.values())))
+    @rule(data=st.data(), state=STATES, by_hand=st.booleans())
+    def settle(self, data: st.DataObject, state: RunState, by_hand: bool) -> None:  # noqa: FBT001 - as drawn
+        run = self._any_run(data, RunState.IN_DOUBT)
         step = step_to(state)
         at = next(self._instants)
         instance = run.predicted_instance if state is RunState.TRIGGERED else run.instance
@@ -145,24 +250,95 @@ class LedgerMachine(RuleBasedStateMachine):
             instance=instance,
             updated_at=at,
         )
-        moves = state in ARROWS[run.state] and state is not RunState.SENDING
+        if by_hand:
+            moves = run.state is RunState.IN_DOUBT and state in (RunState.TRIGGERED, RunState.FAILED)
+            self._expect(changed if moves else None, lambda books: books.runs.resolve(run.id, at, step))
+        else:
+            moves = state in ARROWS[run.state] and state is not RunState.SENDING
+            self._expect(changed if moves else None, lambda books: books.runs.settle(run.id, at, step))
 
-        self._expect(changed if moves else None, lambda books: books.runs.settle(run.id, at, step))
+    @precondition(lambda self: self._runs)
+    @rule(data=st.data(), state=st.sampled_from(FlowState))
+    def record_watch(self, data: st.DataObject, state: FlowState) -> None:
+        every = sorted(run.id for run in self._runs.values())
+        run_id = data.draw(st.sampled_from(sorted(self._watches) or every) | st.sampled_from(every))
+        at = next(self._instants)
+        if self._watches.get(run_id) is not FlowState.GOING:
+            with pytest.raises(LedgerError):
+                self._do(lambda books: books.watches.record(run_id, at, state, None))
+            return
+
+        first, again = (
+            self._do(lambda books: books.watches.record(run_id, at, state, None)) for _ in range(2)
+        )
+
+        assert first == again
+        assert (first.state, first.updated_at) == (state, at)
+        self._watches[run_id] = state
+
+    @rule(before=INSTANTS, most=st.integers(1, 3))
+    def forget(self, before: datetime, most: int) -> None:
+        removable = sorted(
+            (run.fire_time, run.id, key)
+            for key, run in self._runs.items()
+            if run.state in FINAL_STATES
+            and run.fire_time < before
+            and self._watches.get(run.id) is not FlowState.GOING
+            and run.id != max(self._numbers)
+        )[:most]
+
+        assert self._do(lambda books: books.retention.forget(before, most)) == len(removable)
+
+        for _, run_id, key in removable:
+            del self._runs[key]
+            self._watches.pop(run_id, None)
+        if len(removable) < most:
+            self._lines = [
+                [term for term in line if term.until_at is None or term.until_at >= before]
+                for line in self._lines
+            ]
+        self._kept_from = max(before, self._kept_from or before)
+
+    @precondition(lambda self: self._lines_in_force())
+    @rule(data=st.data(), names=st.sets(IDS, min_size=1), at=INSTANTS)
+    def rename(self, data: st.DataObject, names: set[str], at: datetime) -> None:
+        """Give one schedule other names; more than one where somebody copied it."""
+        entries: dict[str, Entry] = {
+            id_: (line[-1].timing, True, None, 1) for id_, line in self._lines_in_force().items()
+        }
+        former = data.draw(st.sampled_from(sorted(entries)))
+        timing, *_ = entries.pop(former)
+        self.apply(entries | dict.fromkeys(names, (timing, True, former, 1)), at)
 
     @rule(entries=SCHEDULES, at=INSTANTS)
-    def apply(self, entries: dict[str, tuple[Timing, bool]], at: datetime) -> None:
-        schedules = [schedule(id_, timing, enabled=on) for id_, (timing, on) in entries.items()]
-        found = self._do(lambda books: books.catalogs.apply(catalog(str(entries), *schedules), at))
+    def apply(self, entries: dict[str, Entry], at: datetime) -> None:
+        schedules = [described(entry) for entry in sorted(entries.items())]
+        edited = catalog(str(entries), *schedules)
+        found, again = (self._do(lambda books: books.catalogs.apply(edited, at)) for _ in range(2))
 
-        wanted = {id_: timing for id_, (timing, on) in entries.items() if on}
-        kept = {id_: held for id_, held in self._cursors.items() if wanted.get(id_) == held.timing}
-        self._cursors = {id_: Cursor(id_, timing, at) for id_, timing in wanted.items()} | kept
-        assert found == self._cursors
+        lines = self._lines_in_force()
+        ending = dict(lines)
+        wanted = {one.id: one for one in schedules if one.enabled}
+        for one in wanted.values():
+            former = "" if one.renamed_from in entries else one.renamed_from
+            line = lines.get(one.id) or lines.get(former or "")
+            if line and line[-1].schedule_id in ending and goes_on(line[-1].timing, one.timing):
+                del ending[line[-1].schedule_id]
+                go_on(line, one)
+            else:
+                self._lines.append([begun(one, one.timing, at)])
+        for line in ending.values():
+            line[-1] = replace(line[-1], until_at=max(at, line[-1].cursor_at))
+        assert found == again
+        assert found == {
+            id_: Cursor(id_, wanted[id_].timing, line[-1].cursor_at)
+            for id_, line in self._lines_in_force().items()
+        }
 
     @invariant()
     def the_runs_are_those_of_the_model(self) -> None:
-        found = self._do(lambda books: books.runs.newest(None, None, 1_000))
-        still_open = self._do(lambda books: books.runs.open_runs())
+        found = self._do(lambda books: books.history.newest(None, None, 1_000))
+        still_open = self._do(lambda books: books.history.open_runs())
 
         assert {(run.schedule_id, run.fire_time): run for run in found} == self._runs
         assert {run.id for run in still_open} == {
@@ -171,12 +347,45 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_attempt_begun_is_on_record(self) -> None:
-        found = self._do(lambda books: books.runs.attempts([run.id for run in self._runs.values()]))
+        found = self._do(lambda books: books.history.attempts([run.id for run in self._runs.values()]))
 
         assert {run.id: [one.number for one in found[run.id]] for run in self._runs.values()} == {
             run.id: list(range(1, run.attempts + 1)) for run in self._runs.values()
         }
 
+    @invariant()
+    def no_two_runs_for_one_flow_and_minute_are_sent(self) -> None:
+        found = self._do(lambda books: books.history.newest(None, None, 1_000))
+
+        sent = Counter((run.target, run.flow, run.fire_time) for run in found if run.state not in NEVER_SENT)
+        assert set(sent.values()) <= {1}
+
+    @invariant()
+    def the_watches_are_those_of_the_model(self) -> None:
+        found = self._do(lambda books: books.watches.of([run.id for run in self._runs.values()]))
+        going = self._do(lambda books: books.watches.going())
+
+        assert {run_id: watch.state for run_id, watch in found.items()} == self._watches
+        assert {watch.run_id for watch in going} == {
+            run_id for run_id, state in self._watches.items() if state is FlowState.GOING
+        }
+
+    @invariant()
+    def the_terms_of_one_cursor_follow_each_other(self) -> None:
+        found = self._do(lambda books: books.catalogs.terms())
+
+        terms = [term for line in self._lines for term in line]
+        assert sorted(found, key=repr) == sorted(terms, key=repr)
+        for line in self._lines:
+            for earlier, later in pairwise(line):
+                assert earlier.cursor_at == earlier.until_at == later.from_at
+            for term in line:
+                assert term.from_at <= term.cursor_at <= (term.until_at or term.cursor_at)
+
+    @invariant()
+    def what_is_kept_is_known(self) -> None:
+        assert self._do(lambda books: books.retention.kept_from()) == self._kept_from
+
 
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None, database=None)
+TestLedgerMachine.settings = settings(max_examples=50, stateful_step_count=25, deadline=None, database=None)

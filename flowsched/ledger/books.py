@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowsched.ledger.catalogs import Catalogs
+from flowsched.ledger.history import History
+from flowsched.ledger.retention import Retention
 from flowsched.ledger.runs import Runs
+from flowsched.ledger.watches import Watches
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
 class Books:
-    """The catalogs and the runs of a ledger, over one connection."""
+    """All that is in a ledger, over one connection."""
 
     def __init__(self, connection: Connection) -> None:
         self.catalogs = Catalogs(connection)
         self.runs = Runs(connection)
+        self.watches = Watches(connection)
+        self.history = History(connection)
+        self.retention = Retention(connection)

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 
+from flowsched.admission import inheritors
+from flowsched.ledger.records import term_of
 from flowsched.ledger.tables import catalogs, timings
-from flowsched.model import Cursor, Timing
+from flowsched.model import Cursor, Term
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
-    from flowsched.model import Catalog
+    from flowsched.model import Catalog, Schedule
 
+_ALL = select(timings).order_by(timings.c.from_at, timings.c.id)
 _IN_FORCE = select(timings).where(timings.c.until_at.is_(None))
 _NEWEST_REVISION = select(catalogs.c.revision).order_by(catalogs.c.id.desc()).limit(1)
-_END = (
+_OF_SCHEDULE = (timings.c.schedule_id == bindparam("of_schedule"), timings.c.until_at.is_(None))
+_END = update(timings).where(*_OF_SCHEDULE).values(until_at=bindparam("at"))
+_RENEW = (
     update(timings)
-    .where(timings.c.schedule_id == bindparam("ended"), timings.c.until_at.is_(None))
-    .values(until_at=bindparam("at"))
+    .where(*_OF_SCHEDULE)
+    .values(
+        rules=bindparam("new_rules"),
+        target=bindparam("new_target"),
+        flow=bindparam("new_flow"),
+        task=bindparam("new_task"),
+    )
 )
-# A cursor of a timing that is no longer in force moves nothing, and none moves back.
+# A cursor of a timing that is no longer in force moves nothing, and none moves back. Timings are compared
+# as `admission.same_timing` does it.
 _ADVANCE = (
     update(timings)
     .where(
-        timings.c.schedule_id == bindparam("of_schedule"),
+        *_OF_SCHEDULE,
         timings.c.cron == bindparam("of_cron"),
         timings.c.timezone == bindparam("of_timezone"),
-        timings.c.until_at.is_(None),
+        timings.c.starts_at.is_not_distinct_from(bindparam("of_start")),
+        timings.c.ends_at.is_not_distinct_from(bindparam("of_end")),
+        or_(timings.c.rules.in_((bindparam("of_rules"), "")), bindparam("of_rules") == ""),
         timings.c.cursor_at < bindparam("at"),
     )
     .values(cursor_at=bindparam("at"))
@@ -46,15 +59,21 @@ class Catalogs:
 
     def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
         """Put a catalog in force; the contract is that of `Ledger.apply`."""
-        found = self._cursors()
-        wanted = {id_: one.timing for id_, one in catalog.schedules.items() if one.enabled}
-        kept = {id_: cursor for id_, cursor in found.items() if wanted.get(id_) == cursor.timing}
-        started = {id_: Cursor(id_, timing, at) for id_, timing in wanted.items() if id_ not in kept}
-        self._end((id_ for id_ in found if id_ not in kept), at)
-        self._start(started.values())
-        self._record(catalog, enabled=len(wanted), at=at)
-        cursors = kept | started
-        return {id_: cursors[id_] for id_ in wanted}
+        found = self.terms_in_force()
+        heirs = inheritors(found, catalog.schedules)
+        kept = {id_ for id_, term in heirs.items() if term.schedule_id == id_}
+        inherited = {term.schedule_id for term in heirs.values()}
+        present = {
+            id_: _present(one, heirs.get(id_), at) for id_, one in catalog.schedules.items() if one.enabled
+        }
+        ending = [term for id_, term in found.items() if id_ not in kept]
+        self._end([_ending(term, at, inherited=term.schedule_id in inherited) for term in ending])
+        self._renew([term for id_, term in present.items() if id_ in kept and term != found[id_]])
+        self._start([term for id_, term in present.items() if id_ not in kept])
+        self._record(catalog, enabled=len(present), at=at)
+        return {
+            id_: Cursor(id_, catalog.schedules[id_].timing, term.cursor_at) for id_, term in present.items()
+        }
 
     def advance(self, cursors: Sequence[Cursor]) -> None:
         """Move each cursor forward to its instant, where its timing is still in force."""
@@ -63,6 +82,9 @@ class Catalogs:
                 "of_schedule": cursor.schedule_id,
                 "of_cron": cursor.timing.cron,
                 "of_timezone": cursor.timing.timezone,
+                "of_start": cursor.timing.starts_at,
+                "of_end": cursor.timing.ends_at,
+                "of_rules": cursor.timing.rules,
                 "at": cursor.at,
             }
             for cursor in cursors
@@ -70,31 +92,26 @@ class Catalogs:
         if moves:
             self._connection.execute(_ADVANCE, moves)
 
-    def _cursors(self) -> dict[str, Cursor]:
-        rows = self._connection.execute(_IN_FORCE)
-        return {
-            row.schedule_id: Cursor(row.schedule_id, Timing(row.cron, row.timezone), row.cursor_at)
-            for row in rows
-        }
+    def terms(self) -> list[Term]:
+        """Return all terms, oldest first."""
+        return [term_of(row) for row in self._connection.execute(_ALL)]
 
-    def _end(self, schedule_ids: Iterable[str], at: datetime) -> None:
-        ended = [{"ended": id_, "at": at} for id_ in schedule_ids]
-        if ended:
-            self._connection.execute(_END, ended)
+    def terms_in_force(self) -> dict[str, Term]:
+        """Return the terms in force, by schedule id."""
+        return {row.schedule_id: term_of(row) for row in self._connection.execute(_IN_FORCE)}
 
-    def _start(self, cursors: Iterable[Cursor]) -> None:
-        started = [
-            {
-                "schedule_id": cursor.schedule_id,
-                "cron": cursor.timing.cron,
-                "timezone": cursor.timing.timezone,
-                "from_at": cursor.at,
-                "cursor_at": cursor.at,
-            }
-            for cursor in cursors
-        ]
-        if started:
-            self._connection.execute(insert(timings), started)
+    def _end(self, ends: list[dict[str, Any]]) -> None:
+        if ends:
+            self._connection.execute(_END, ends)
+
+    def _renew(self, terms: list[Term]) -> None:
+        renewed = [{"of_schedule": term.schedule_id, **_changeable(term)} for term in terms]
+        if renewed:
+            self._connection.execute(_RENEW, renewed)
+
+    def _start(self, terms: list[Term]) -> None:
+        if terms:
+            self._connection.execute(insert(timings), [_row(term) for term in terms])
 
     def _record(self, catalog: Catalog, *, enabled: int, at: datetime) -> None:
         if self._connection.execute(_NEWEST_REVISION).scalar() == catalog.revision:
@@ -106,3 +123,50 @@ class Catalogs:
             "enabled": enabled,
         }
         self._connection.execute(insert(catalogs), row)
+
+
+def _present(schedule: Schedule, heir: Term | None, at: datetime) -> Term:
+    """Return the term of a schedule from now on; `heir` is the term in which it goes on, if in any."""
+    since = heir.cursor_at if heir else at
+    return Term(
+        schedule_id=schedule.id,
+        # Rules that are known stay known.
+        timing=heir.timing if heir and not schedule.timing.rules else schedule.timing,
+        target=schedule.target,
+        flow=schedule.flow,
+        task=schedule.task,
+        from_at=heir.from_at if heir and heir.schedule_id == schedule.id else since,
+        cursor_at=since,
+        until_at=None,
+    )
+
+
+def _ending(term: Term, at: datetime, *, inherited: bool) -> dict[str, Any]:
+    # What is accounted for stays within the term, also where the clock was set back since.
+    until = term.cursor_at if inherited else max(at, term.cursor_at)
+    return {"of_schedule": term.schedule_id, "at": until}
+
+
+def _changeable(term: Term) -> dict[str, Any]:
+    return {
+        "new_rules": term.timing.rules,
+        "new_target": term.target,
+        "new_flow": term.flow,
+        "new_task": term.task,
+    }
+
+
+def _row(term: Term) -> dict[str, Any]:
+    return {
+        "schedule_id": term.schedule_id,
+        "cron": term.timing.cron,
+        "timezone": term.timing.timezone,
+        "starts_at": term.timing.starts_at,
+        "ends_at": term.timing.ends_at,
+        "rules": term.timing.rules,
+        "target": term.target,
+        "flow": term.flow,
+        "task": term.task,
+        "from_at": term.from_at,
+        "cursor_at": term.cursor_at,
+    }

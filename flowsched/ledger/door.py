@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from flowsched.errors import LedgerUnusable
     from flowsched.ledger.books import Books
     from flowsched.ledger.session import Session
-    from flowsched.model import Answer, Attempt, Catalog, Cursor, NewRun, NextStep, Run, RunState
+    from flowsched.model import (
+        Answer,
+        Attempt,
+        Catalog,
+        Cursor,
+        Fired,
+        FlowState,
+        NewRun,
+        NextStep,
+        Run,
+        RunState,
+        Sent,
+        Sighting,
+        Term,
+        Watch,
+    )
 
 
 class LedgerReader:
@@ -33,17 +48,67 @@ class LedgerReader:
 
     async def open_runs(self) -> list[Run]:
         """Return every run that is not final, oldest fire time first."""
-        return await self._reader.do(lambda books: books.runs.open_runs())
+        return await self._reader.do(lambda books: books.history.open_runs())
 
     async def runs(
         self, *, schedule_id: str | None = None, state: RunState | None = None, limit: int = 50
     ) -> list[Run]:
         """Return at most `limit` runs, newest fire time first; None: of any schedule, in any state."""
-        return await self._reader.do(lambda books: books.runs.newest(schedule_id, state, limit))
+        return await self._reader.do(lambda books: books.history.newest(schedule_id, state, limit))
 
     async def attempts(self, run_ids: Sequence[int]) -> dict[int, list[Attempt]]:
         """Return the attempts of each run in order; an empty list for a run without any."""
-        return await self._reader.do(lambda books: books.runs.attempts(run_ids))
+        return await self._reader.do(lambda books: books.history.attempts(run_ids))
+
+    async def run(self, run_id: int) -> Run | None:
+        """Return the run with this number; None where the ledger has none, or none any more."""
+        return await self._reader.do(lambda books: books.history.run(run_id))
+
+    async def terms(self) -> list[Term]:
+        """Return every term on record, in force or ended, oldest first."""
+        return await self._reader.do(lambda books: books.catalogs.terms())
+
+    async def terms_in_force(self) -> dict[str, Term]:
+        """Return the terms of the catalog in force, by schedule id: one for each enabled schedule."""
+        return await self._reader.do(lambda books: books.catalogs.terms_in_force())
+
+    async def watches(self) -> list[Watch]:
+        """Return the watches of flows that are still going, the one that is late first first."""
+        return await self._reader.do(lambda books: books.watches.going())
+
+    async def watches_of(self, run_ids: Sequence[int]) -> dict[int, Watch]:
+        """Return the watches of these runs, by run; a run that is not, and was not, watched has none."""
+        return await self._reader.do(lambda books: books.watches.of(run_ids))
+
+    async def sent_since(self, at: datetime) -> list[Sent]:
+        """Return the attempts that began at or after `at`, oldest first."""
+        return await self._reader.do(lambda books: books.history.sent_since(at))
+
+    async def previous_instances(self, target: str, flow: int, before_run: int, limit: int) -> list[str]:
+        """Return the ids of instances of a flow that may be going when the run `before_run` is to be sent.
+
+        They are those that other runs of that flow and target have made (triggered) or may have made (in
+        doubt, sending), but for those that were seen to end; latest fire time first, at most `limit`, and
+        only of the latest 100 such runs.
+        """
+        return await self._reader.do(
+            lambda books: books.history.previous_instances(target, flow, before_run, limit)
+        )
+
+    async def kept_from(self) -> datetime | None:
+        """Return the instant before whose fire times runs may have been removed; None: nothing ever was."""
+        return await self._reader.do(lambda books: books.retention.kept_from())
+
+    async def automatic_runs(
+        self, from_: datetime, to: datetime, after: tuple[str, datetime] | None, limit: int
+    ) -> list[Fired]:
+        """Return the runs of origin schedule or catch-up with `from_` <= fire time < `to`, a page at a time.
+
+        They come ordered by schedule id and fire time, at most `limit`, and only those that follow `after`:
+        None for the first page, then schedule id and fire time of the last one of the page before. Pages are
+        not of one state of the ledger together. Schedule ids are ordered by their code points.
+        """
+        return await self._reader.do(lambda books: books.history.automatic_runs(from_, to, after, limit))
 
     async def aclose(self) -> None:
         """Close the ledger, after what was asked before is done. Harmless when repeated."""
@@ -114,9 +179,12 @@ class Ledger(LedgerReader):
         """Put a catalog in force at `at`, and return the cursors of its enabled schedules, by id.
 
         This is the edit barrier. A schedule that was in force with the same timing until now keeps its
-        cursor; any other (new, its timing changed, enabled again) starts with a cursor at `at`, so that no
+        cursor and its term, which takes its present target, flow and task; one that was renamed and kept its
+        timing goes on at the cursor of its former id, in a term of its own (`admission.inheritors` says
+        which). Any other (new, its timing changed, enabled again) starts with a cursor at `at`, so that no
         fire time up to and including `at` is ever produced for it. A disabled or absent schedule loses its
-        cursor. The catalog is recorded where its revision is not that of the newest one recorded.
+        cursor; its term ends at `at`, or where its cursor is already beyond that, at the cursor. The catalog
+        is recorded where its revision is not that of the newest one recorded.
         """
         return await self._writer.do(lambda books: books.catalogs.apply(catalog, at))
 
@@ -126,9 +194,14 @@ class Ledger(LedgerReader):
         A run whose (schedule, fire time, origin) is taken is left out; so is an automatic one (schedule or
         catch-up) whose (schedule, fire time) has an automatic run already. But where the same daemon has
         claimed that run and sent nothing for it yet, it is returned as it stands: the claim was made before,
-        and its answer lost. A cursor never moves back, and not
-        at all where its timing is no longer in force. Raises LedgerRefusal for a row that is not claimed,
-        missed or skipped, and ValueError for a naive datetime.
+        and its answer lost.
+
+        A new claimed row is a collision where another run, in the ledger or earlier among the rows, has its
+        target, flow and fire time and is neither missed nor skipped: EnOS would refuse the second. It enters
+        skipped instead, with a reason that names the other, and is returned so.
+
+        A cursor never moves back, and not at all where its timing is no longer in force. Raises LedgerRefusal
+        for a row that is not claimed, missed or skipped, and ValueError for a naive datetime.
         """
 
         def write(books: Books) -> list[Run]:
@@ -137,19 +210,20 @@ class Ledger(LedgerReader):
 
         return await self._writer.do(write)
 
-    async def begin_attempt(self, run_id: int, number: int, at: datetime) -> Run:
+    async def begin_attempt(self, run_id: int, number: int, at: datetime, note: str | None = None) -> Run:
         """Record that an attempt is about to be sent; return the run, which is then sending.
 
-        Raises LedgerRefusal unless `number` follows the attempts begun, and the run is claimed, waiting or
-        in doubt.
+        A note is kept on the run; None leaves the one that is there. Raises LedgerRefusal unless `number`
+        follows the attempts begun, and the run is claimed, waiting or in doubt.
         """
-        return await self._writer.do(lambda books: books.runs.begin_attempt(run_id, number, at))
+        return await self._writer.do(lambda books: books.runs.begin_attempt(run_id, number, at, note))
 
     async def end_attempt(
         self, run_id: int, number: int, at: datetime, answer: Answer, next_step: NextStep
     ) -> Run:
         """Record what came of the attempt under way, and move its run on; return the run.
 
+        One that becomes triggered, and whose schedule wants that, is watched from then on for `run.watch`.
         Raises LedgerRefusal unless the run is sending with that attempt and may enter that state.
         """
         return await self._writer.do(
@@ -159,11 +233,38 @@ class Ledger(LedgerReader):
     async def settle(self, run_id: int, at: datetime, next_step: NextStep) -> Run:
         """Move a run on without an attempt, along the arrows of `transitions`; return the run.
 
-        One that was in doubt and becomes triggered gets the predicted instance as its instance. An attempt
-        left open stays without an end. Raises LedgerRefusal where no arrow leads there, and for sending,
-        which only `begin_attempt` enters.
+        One that was in doubt and becomes triggered gets the predicted instance as its instance, and is
+        watched like any other. An attempt left open stays without an end. Raises LedgerRefusal where no arrow
+        leads there, and for sending, which only `begin_attempt` enters.
         """
         return await self._writer.do(lambda books: books.runs.settle(run_id, at, next_step))
+
+    async def resolve(self, run_id: int, at: datetime, next_step: NextStep) -> Run:
+        """Settle by hand a run that is in doubt, as triggered or failed; return the run, as `settle` does.
+
+        Raises LedgerRefusal, which says how the run stands, where it is not in doubt, and for another state.
+        """
+        return await self._writer.do(lambda books: books.runs.resolve(run_id, at, next_step))
+
+    async def record_watch(
+        self, run_id: int, at: datetime, state: FlowState, sighting: Sighting | None
+    ) -> Watch:
+        """Record what is known of a watched flow at `at`; return the watch. What is not `going` is final.
+
+        Status, start and end of the sighting are written where it has them, and stay as they are otherwise.
+        Raises LedgerRefusal for a run that is not watched, and for a flow that is not going any more.
+        """
+        return await self._writer.do(lambda books: books.watches.record(run_id, at, state, sighting))
+
+    async def forget(self, before: datetime, most: int) -> int:
+        """Remove at most `most` final runs with a fire time before `before`, oldest first; return how many.
+
+        Their attempts and watches go with them. A run whose flow is still watched stays, and so does the
+        one with the highest number, which would be given again. Where no more are left to remove, the terms
+        that ended before `before` are removed too. From then on `kept_from` is `before`, or what it was if
+        that is later. To be called again until it returns less than `most`.
+        """
+        return await self._writer.do(lambda books: books.retention.forget(before, most))
 
     async def aclose(self) -> None:
         """Close the ledger, after all that was asked before is committed. Harmless when repeated."""

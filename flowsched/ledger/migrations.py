@@ -88,7 +88,44 @@ _FIRST = (
     """,
 )
 
-MIGRATIONS = (_FIRST,)
+_SECOND = (
+    "ALTER TABLE timings ADD COLUMN starts_at BIGINT",
+    "ALTER TABLE timings ADD COLUMN ends_at BIGINT",
+    "ALTER TABLE timings ADD COLUMN rules TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE timings ADD COLUMN target TEXT",
+    "ALTER TABLE timings ADD COLUMN flow BIGINT",
+    "ALTER TABLE timings ADD COLUMN task BIGINT",
+    # What an edit cut off was not recorded by the first version; it is not owed either.
+    "UPDATE timings SET until_at = cursor_at WHERE until_at IS NOT NULL",
+    "ALTER TABLE runs ADD COLUMN due_at BIGINT NOT NULL DEFAULT 0",
+    "UPDATE runs SET due_at = fire_time",
+    "ALTER TABLE runs ADD COLUMN overlap TEXT NOT NULL DEFAULT 'queue'",
+    "ALTER TABLE runs ADD COLUMN overlap_fallback TEXT NOT NULL DEFAULT 'queue'",
+    "ALTER TABLE runs ADD COLUMN watch BIGINT",
+    "ALTER TABLE runs ADD COLUMN note TEXT",
+    "CREATE INDEX runs_by_flow ON runs (target, flow, fire_time)",
+    # What may have made an instance, however many fires of a flow failed or were skipped since.
+    """
+    CREATE INDEX runs_made ON runs (target, flow, fire_time)
+    WHERE state IN ('sending', 'in_doubt', 'triggered')
+    """,
+    "CREATE INDEX attempts_started ON attempts (started_at)",
+    """
+    CREATE TABLE watches (
+        run_id BIGINT NOT NULL PRIMARY KEY REFERENCES runs (id),
+        until_at BIGINT NOT NULL,
+        state TEXT NOT NULL,
+        status INTEGER,
+        started TEXT,
+        ended TEXT,
+        updated_at BIGINT NOT NULL
+    )
+    """,
+    "CREATE INDEX watches_going ON watches (until_at) WHERE state = 'going'",
+    "CREATE TABLE retention (kept_from BIGINT NOT NULL)",
+)
+
+MIGRATIONS = (_FIRST, _SECOND)
 
 
 def version_of(connection: Connection, ledger: str) -> int:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from flowsched.model import Attempt, Origin, Outcome, Run, RunState, Source
+from flowsched.model import (
+    Attempt,
+    Fired,
+    FlowState,
+    NewRun,
+    Origin,
+    Outcome,
+    Overlap,
+    Run,
+    RunState,
+    Sent,
+    Source,
+    Term,
+    Timing,
+    Watch,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
-    from flowsched.model import NewRun
+_GIVEN = tuple(field.name for field in fields(NewRun))
+_given = attrgetter(*_GIVEN)
 
 
 def row_of(new: NewRun) -> dict[str, Any]:
@@ -25,8 +42,12 @@ def row_of(new: NewRun) -> dict[str, Any]:
         "flow": new.flow,
         "task": new.task,
         "predicted_instance": new.predicted_instance,
+        "due_at": new.due_at,
         "retry": new.retry,
         "deadline": new.deadline,
+        "overlap": new.overlap,
+        "overlap_fallback": new.overlap_fallback,
+        "watch": new.watch,
         "attempts": 0,
         "revision": new.revision,
         "source_file": new.source.file,
@@ -39,8 +60,9 @@ def row_of(new: NewRun) -> dict[str, Any]:
 
 def claimed_run(id_: int, new: NewRun) -> Run:
     """Return the run that a new row has become, as it would be read back."""
-    given: dict[str, Any] = {field.name: getattr(new, field.name) for field in fields(new)}
-    return Run(id=id_, instance=None, retry_at=None, attempts=0, updated_at=new.claimed_at, **given)
+    given: dict[str, Any] = dict(zip(_GIVEN, _given(new), strict=True))
+    given |= {"instance": None, "retry_at": None, "attempts": 0, "note": None}
+    return Run(id=id_, updated_at=new.claimed_at, **given)
 
 
 def run_of(row: Row[Any]) -> Run:
@@ -57,8 +79,13 @@ def run_of(row: Row[Any]) -> Run:
         task=row.task,
         predicted_instance=row.predicted_instance,
         instance=row.instance,
+        due_at=row.due_at,
         retry=row.retry,
         deadline=row.deadline,
+        overlap=Overlap(row.overlap),
+        overlap_fallback=Overlap(row.overlap_fallback),
+        watch=row.watch,
+        note=row.note,
         retry_at=row.retry_at,
         attempts=row.attempts,
         revision=row.revision,
@@ -80,4 +107,57 @@ def attempt_of(row: Row[Any]) -> Attempt:
         http_status=row.http_status,
         code=row.code,
         detail=row.detail,
+    )
+
+
+def sent_of(row: Row[Any]) -> Sent:
+    """Return what a row of `attempts`, joined with its run, says of a flow."""
+    return Sent(
+        target=row.target,
+        flow=row.flow,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+    )
+
+
+def fired_of(row: Row[Any]) -> Fired:
+    """Return the short form of the run that a row of `runs` is."""
+    return Fired(
+        schedule_id=row.schedule_id,
+        fire_time=row.fire_time,
+        run_id=row.id,
+        origin=Origin(row.origin),
+        state=RunState(row.state),
+    )
+
+
+def watch_of(row: Row[Any]) -> Watch:
+    """Return the watch that a row of `watches`, joined with its run, is."""
+    return Watch(
+        run_id=row.run_id,
+        schedule_id=row.schedule_id,
+        target=row.target,
+        flow=row.flow,
+        instance=row.instance,
+        until=row.until_at,
+        state=FlowState(row.state),
+        status=row.status,
+        started=row.started,
+        ended=row.ended,
+        updated_at=row.updated_at,
+    )
+
+
+def term_of(row: Row[Any]) -> Term:
+    """Return the term that a row of `timings` is."""
+    return Term(
+        schedule_id=row.schedule_id,
+        timing=Timing(row.cron, row.timezone, row.starts_at, row.ends_at, row.rules),
+        target=row.target,
+        flow=row.flow,
+        task=row.task,
+        from_at=row.from_at,
+        cursor_at=row.cursor_at,
+        until_at=row.until_at,
     )

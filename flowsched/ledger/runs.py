@@ -1,34 +1,63 @@
-"""The runs and their attempts: claimed, carried on, settled and read."""
+"""The runs and their attempts: claimed, carried on and settled."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from flowsched.errors import LedgerRefusal
 from flowsched.ledger import tables
-from flowsched.ledger.records import attempt_of, claimed_run, row_of, run_of
+from flowsched.ledger.records import claimed_run, row_of, run_of
 from flowsched.ledger.sqlite import insert_or_nothing
-from flowsched.ledger.transitions import ARROWS, INITIAL_STATES, sources
-from flowsched.model import FINAL_STATES, Origin, RunState
+from flowsched.ledger.transitions import ARROWS, BY_HAND, INITIAL_STATES, sources
+from flowsched.ledger.watches import Watches
+from flowsched.model import Origin, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy.sql.dml import ReturningUpdate
 
-    from flowsched.model import Answer, Attempt, NewRun, NextStep, Run
-
-_PAGE = 1_000
-"""Ids in one IN list; SQLite takes 32,766 parameters a statement."""
+    from flowsched.model import Answer, NewRun, NextStep, Run
 
 _runs = tables.runs.c
 _attempts = tables.attempts.c
-_OPEN_STATES = tuple(state for state in RunState if state not in FINAL_STATES)
+_new, _held, _winner = (tables.runs.alias(name) for name in ("new", "held", "winner"))
 
 _CLAIM = insert_or_nothing(tables.runs).returning(_runs.id, _runs.schedule_id, _runs.fire_time, _runs.origin)
+# Whoever claims holds the write lock: a lower id was there before, and what lies between the ids of a
+# claim is of that claim.
+_FIRST_OF_MINUTE = (
+    select(_held.c.id)
+    .where(
+        _held.c.target == _new.c.target,
+        _held.c.flow == _new.c.flow,
+        _held.c.fire_time == _new.c.fire_time,
+        _held.c.state.not_in((RunState.MISSED, RunState.SKIPPED)),
+    )
+    .order_by(_held.c.id)
+    .limit(1)
+    .correlate(_new)
+    .scalar_subquery()
+)
+_COLLISIONS: Select[Any] = (
+    select(_new.c.id, _new.c.flow, _winner.c.id.label("winner"), _winner.c.schedule_id)
+    .join_from(_new, _winner, _winner.c.id == _FIRST_OF_MINUTE)
+    .where(
+        _new.c.id.between(bindparam("first"), bindparam("last")),
+        _new.c.state == RunState.CLAIMED,
+        _winner.c.id != _new.c.id,
+    )
+)
+_SKIP = (
+    update(tables.runs)
+    .where(_runs.id == bindparam("run_id"))
+    .values(state=RunState.SKIPPED, reason=bindparam("why"))
+)
 _BEGIN = (
     update(tables.runs)
     .where(
@@ -41,6 +70,7 @@ _BEGIN = (
         reason=None,
         retry_at=None,
         attempts=bindparam("number"),
+        note=func.coalesce(bindparam("said", type_=_runs.note.type), _runs.note),
         updated_at=bindparam("at"),
     )
     .returning(tables.runs)
@@ -72,16 +102,21 @@ _END_ATTEMPT = (
         detail=bindparam("why"),
     )
 )
-_SETTLE = {
-    state: update(tables.runs)
-    .where(_runs.id == bindparam("run_id"), _runs.state.in_(sorted(sources(state))))
-    .values(_ENTER | ({"instance": _runs.predicted_instance} if state is RunState.TRIGGERED else {}))
-    .returning(tables.runs)
-    for state in RunState
-}
+
+
+def _moving(to: RunState, from_: Iterable[RunState]) -> ReturningUpdate[Any]:
+    found = {"instance": _runs.predicted_instance} if to is RunState.TRIGGERED else {}
+    return (
+        update(tables.runs)
+        .where(_runs.id == bindparam("run_id"), _runs.state.in_(sorted(from_)))
+        .values(_ENTER | found)
+        .returning(tables.runs)
+    )
+
+
+_SETTLE = {state: _moving(state, sources(state)) for state in RunState}
+_RESOLVE = {state: _moving(state, [RunState.IN_DOUBT]) for state in BY_HAND}
 _WHERE_IT_STANDS = select(_runs.state, _runs.attempts).where(_runs.id == bindparam("run_id"))
-_OPEN = select(tables.runs).where(_runs.state.in_(_OPEN_STATES)).order_by(_runs.fire_time, _runs.id)
-_NEWEST = select(tables.runs).order_by(_runs.fire_time.desc(), _runs.id.desc())
 _UNBEGUN = select(tables.runs).where(
     _runs.schedule_id == bindparam("of_schedule"),
     _runs.fire_time == bindparam("at"),
@@ -99,10 +134,11 @@ _DONE_BEFORE = select(tables.runs).where(
 
 
 class Runs:
-    """The runs and attempts of a ledger. Contracts are those of the like-named methods of `Ledger`."""
+    """Writes runs and attempts. Contracts are those of the like-named methods of `Ledger`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._watches = Watches(connection)
 
     def claim(self, rows: Sequence[NewRun]) -> list[Run]:
         """Insert or nothing; return the runs that are new, in the order given."""
@@ -112,10 +148,25 @@ class Runs:
             return []
         inserted = self._connection.execute(_CLAIM, [row_of(row) for row in rows])
         ids = {(one.schedule_id, one.fire_time, one.origin): one.id for one in inserted}
+        collisions = self._skip_collisions(ids.values())
         # Popped, so that a key given twice is answered once.
         found = ((row, ids.pop((row.schedule_id, row.fire_time, row.origin), None)) for row in rows)
-        answers = (self._unbegun(row) if id_ is None else claimed_run(id_, row) for row, id_ in found)
+        answers = (
+            self._unbegun(row) if id_ is None else claimed_run(id_, _entered(row, collisions.get(id_)))
+            for row, id_ in found
+        )
         return list({run.id: run for run in answers if run is not None}.values())
+
+    def _skip_collisions(self, ids: Collection[int]) -> dict[int, str]:
+        """Skip each new run whose flow has another in its minute already; return why, by its id."""
+        if not ids:
+            return {}
+        found = self._connection.execute(_COLLISIONS, {"first": min(ids), "last": max(ids)})
+        reasons = {row.id: _collision(row) for row in found}
+        if reasons:
+            skipped = [{"run_id": id_, "why": reason} for id_, reason in reasons.items()]
+            self._connection.execute(_SKIP, skipped)
+        return reasons
 
     def _unbegun(self, row: NewRun) -> Run | None:
         """Return the run that has the place of this row, if the same daemon claimed it and sent nothing."""
@@ -123,9 +174,9 @@ class Runs:
         found = self._connection.execute(_UNBEGUN, values).one_or_none()
         return None if found is None else run_of(found)
 
-    def begin_attempt(self, run_id: int, number: int, at: datetime) -> Run:
+    def begin_attempt(self, run_id: int, number: int, at: datetime, note: str | None = None) -> Run:
         """Move the run to sending, and write the attempt's row."""
-        values = {"run_id": run_id, "number": number, "at": at}
+        values = {"run_id": run_id, "number": number, "at": at, "said": note}
         begun = self._connection.execute(_BEGIN, values).one_or_none()
         if begun is None:
             return self._found_done(run_id, RunState.SENDING, at, f"attempt {number} cannot begin", number)
@@ -143,7 +194,7 @@ class Runs:
         if moved is None:
             return self._found_done(run_id, step.state, at, wish, number)
         self._connection.execute(_END_ATTEMPT, _ending(run_id, number, at, answer))
-        return run_of(moved)
+        return self._moved(moved)
 
     def settle(self, run_id: int, at: datetime, step: NextStep) -> Run:
         """Move the run on without an attempt."""
@@ -153,29 +204,23 @@ class Runs:
         moved = self._connection.execute(_SETTLE[step.state], _entering(run_id, at, step)).one_or_none()
         if moved is None:
             return self._found_done(run_id, step.state, at, wish)
-        return run_of(moved)
+        return self._moved(moved)
 
-    def open_runs(self) -> list[Run]:
-        """Return the runs that are not final, oldest fire time first."""
-        return [run_of(row) for row in self._connection.execute(_OPEN)]
+    def resolve(self, run_id: int, at: datetime, step: NextStep) -> Run:
+        """Settle a run in doubt by hand."""
+        wish = f"it cannot be resolved to {step.state}"
+        if step.state not in BY_HAND:
+            raise self._refusal(run_id, f"{wish}; allowed: {', '.join(sorted(BY_HAND))}")
+        moved = self._connection.execute(_RESOLVE[step.state], _entering(run_id, at, step)).one_or_none()
+        if moved is None:
+            return self._found_done(run_id, step.state, at, f"{wish}, which only a run in_doubt can be")
+        return self._moved(moved)
 
-    def newest(self, schedule_id: str | None, state: RunState | None, limit: int) -> list[Run]:
-        """Return runs, newest fire time first."""
-        query = _NEWEST.limit(limit)
-        if schedule_id is not None:
-            query = query.where(_runs.schedule_id == schedule_id)
-        if state is not None:
-            query = query.where(_runs.state == state)
-        return [run_of(row) for row in self._connection.execute(query)]
-
-    def attempts(self, run_ids: Sequence[int]) -> dict[int, list[Attempt]]:
-        """Return each run's attempts in order; an empty list for a run without any."""
-        found: dict[int, list[Attempt]] = {run_id: [] for run_id in run_ids}
-        for page in _pages(list(found)):
-            query = select(tables.attempts).where(_attempts.run_id.in_(page))
-            for row in self._connection.execute(query.order_by(_attempts.run_id, _attempts.number)):
-                found[row.run_id].append(attempt_of(row))
-        return found
+    def _moved(self, row: Row[Any]) -> Run:
+        run = run_of(row)
+        if run.state is RunState.TRIGGERED:
+            self._watches.start(run)
+        return run
 
     def _found_done(
         self, run_id: int, state: RunState, at: datetime, wish: str, number: int | None = None
@@ -205,6 +250,14 @@ def _require_initial(row: NewRun) -> None:
         )
 
 
+def _entered(row: NewRun, collision: str | None) -> NewRun:
+    return row if collision is None else replace(row, state=RunState.SKIPPED, reason=collision)
+
+
+def _collision(row: Row[Any]) -> str:
+    return f"collision: {row.schedule_id} (run {row.winner}) has flow {row.flow} at this minute already"
+
+
 def _entering(run_id: int, at: datetime, step: NextStep) -> dict[str, Any]:
     return {
         "run_id": run_id,
@@ -225,7 +278,3 @@ def _ending(run_id: int, number: int, at: datetime, answer: Answer) -> dict[str,
         "envelope": answer.code,
         "why": answer.detail,
     }
-
-
-def _pages(run_ids: list[int]) -> Iterator[list[int]]:
-    return (run_ids[start : start + _PAGE] for start in range(0, len(run_ids), _PAGE))

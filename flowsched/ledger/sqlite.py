@@ -20,6 +20,8 @@ from sqlalchemy.pool import NullPool
 from flowsched.errors import LedgerError, LedgerUnusable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from sqlalchemy import Connection, Table
     from sqlalchemy.dialects.sqlite import Insert
 
@@ -31,6 +33,9 @@ _LONGEST_TIMEOUT = 600.0
 
 _OLDEST = (3, 35, 0)
 """The first SQLite with RETURNING."""
+
+_PAGE = 1_000
+"""Ids in one IN list; SQLite takes 32,766 parameters a statement."""
 
 _PRIMARY = 0xFF
 """The byte of a result code that is its kind; the others are the variety."""
@@ -67,6 +72,11 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str]] = {
 def insert_or_nothing(table: Table) -> Insert:
     """Return an INSERT that leaves out, without an error, each row whose key is taken."""
     return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def pages(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Cut ids into lists that one statement can take."""
+    return (ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE))
 
 
 def require_version(found: tuple[int, int, int]) -> None:

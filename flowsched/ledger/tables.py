@@ -43,6 +43,21 @@ class Instant(TypeDecorator[datetime]):
         return None if value is None else _EPOCH + timedelta(microseconds=value)
 
 
+class Span(TypeDecorator[timedelta]):
+    """A timedelta, stored as integer microseconds."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - its signature
+        """Return the microseconds."""
+        return None if value is None else value // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:  # noqa: ARG002 - its signature
+        """Return the span."""
+        return None if value is None else timedelta(microseconds=value)
+
+
 class Policy(TypeDecorator[RetryPolicy]):
     """A retry policy as compact JSON, spans in integer microseconds.
 
@@ -101,6 +116,12 @@ timings = Table(
     Column("from_at", Instant, nullable=False),
     Column("cursor_at", Instant, nullable=False),
     Column("until_at", Instant),
+    Column("starts_at", Instant),
+    Column("ends_at", Instant),
+    Column("rules", Text, nullable=False),
+    Column("target", Text),
+    Column("flow", BigInteger),
+    Column("task", BigInteger),
 )
 """When each timing of each schedule was in force: for fire times after `from_at`, up to and including
 `until_at`; null while it still is. At most one row of a schedule is in force.
@@ -133,6 +154,11 @@ runs = Table(
     Column("daemon", Text, nullable=False),
     Column("claimed_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("overlap", Text, nullable=False),
+    Column("overlap_fallback", Text, nullable=False),
+    Column("watch", Span),
+    Column("note", Text),
 )
 
 attempts = Table(
@@ -147,3 +173,19 @@ attempts = Table(
     Column("code", BigInteger),
     Column("detail", Text),
 )
+
+watches = Table(
+    "watches",
+    metadata,
+    Column("run_id", BigInteger, primary_key=True),
+    Column("until_at", Instant, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("status", Integer),
+    Column("started", Text),
+    Column("ended", Text),
+    Column("updated_at", Instant, nullable=False),
+)
+"""The flows of triggered runs that are, or were, watched until they end."""
+
+retention = Table("retention", metadata, Column("kept_from", Instant, nullable=False))
+"""At most one row: final runs with an earlier fire time may have been removed."""

@@ -1,0 +1,136 @@
+"""What the ledger tells of runs and attempts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Text, bindparam, func, or_, select, text, tuple_
+
+from flowsched.ledger import tables
+from flowsched.ledger.records import attempt_of, fired_of, run_of, sent_of
+from flowsched.ledger.sqlite import pages
+from flowsched.model import FINAL_STATES, FlowState, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Select
+
+    from flowsched.model import Attempt, Fired, Run, Sent
+
+_LOOK_BACK = 100
+"""So many runs of a flow are looked at for previous instances: EnOS carries out those of a flow one after
+the other, so that an older one that still goes is not worth a walk through years of runs."""
+
+_runs = tables.runs.c
+_attempts = tables.attempts.c
+_watches = tables.watches.c
+
+_OPEN_STATES = tuple(state for state in RunState if state not in FINAL_STATES)
+_ENDED = (FlowState.SUCCEEDED, FlowState.FAILED)
+
+_RUN = select(tables.runs).where(_runs.id == bindparam("run_id"))
+_OPEN = select(tables.runs).where(_runs.state.in_(_OPEN_STATES)).order_by(_runs.fire_time, _runs.id)
+_NEWEST = select(tables.runs).order_by(_runs.fire_time.desc(), _runs.id.desc())
+_SENT: Select[Any] = (
+    select(_runs.target, _runs.flow, _attempts.started_at, _attempts.ended_at, _attempts.outcome)
+    .join_from(tables.attempts, tables.runs, _runs.id == _attempts.run_id)
+    .where(_attempts.started_at >= bindparam("since"))
+    .order_by(_attempts.started_at, _attempts.run_id, _attempts.number)
+)
+_MADE = (
+    # An acceptance need not name the instance; its id is known all the same.
+    select(
+        _runs.id, _runs.fire_time, func.coalesce(_runs.instance, _runs.predicted_instance).label("instance")
+    )
+    .where(
+        _runs.target == bindparam("of_target"),
+        _runs.flow == bindparam("of_flow"),
+        # In the statement's text, as the index `runs_made` is for this very condition.
+        text("state IN ('sending', 'in_doubt', 'triggered')"),
+        _runs.id != bindparam("run_id"),
+    )
+    .order_by(_runs.fire_time.desc(), _runs.id.desc())
+    .limit(_LOOK_BACK)
+    .subquery("made")
+)
+_PREVIOUS = (
+    select(_MADE.c.instance)
+    .outerjoin(tables.watches, _watches.run_id == _MADE.c.id)
+    .where(or_(_watches.state.is_(None), _watches.state.not_in(_ENDED)))
+    .order_by(_MADE.c.fire_time.desc(), _MADE.c.id.desc())
+    .limit(bindparam("most"))
+)
+_FIRED: Select[Any] = (
+    select(_runs.id, _runs.schedule_id, _runs.fire_time, _runs.origin, _runs.state)
+    .where(
+        # So is this, for `runs_automatic`.
+        text("origin IN ('schedule', 'catch_up')"),
+        _runs.fire_time >= bindparam("first"),
+        _runs.fire_time < bindparam("end"),
+        tuple_(_runs.schedule_id, _runs.fire_time)
+        > tuple_(bindparam("last_schedule", type_=Text), bindparam("last_time", type_=_runs.fire_time.type)),
+    )
+    .order_by(_runs.schedule_id, _runs.fire_time)
+    .limit(bindparam("most"))
+)
+
+
+class History:
+    """The runs and attempts of a ledger. Contracts are those of the like-named methods of `Ledger`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def run(self, run_id: int) -> Run | None:
+        """Return one run, if it is there."""
+        row = self._connection.execute(_RUN, {"run_id": run_id}).one_or_none()
+        return None if row is None else run_of(row)
+
+    def open_runs(self) -> list[Run]:
+        """Return the runs that are not final, oldest fire time first."""
+        return [run_of(row) for row in self._connection.execute(_OPEN)]
+
+    def newest(self, schedule_id: str | None, state: RunState | None, limit: int) -> list[Run]:
+        """Return runs, newest fire time first."""
+        query = _NEWEST.limit(limit)
+        if schedule_id is not None:
+            query = query.where(_runs.schedule_id == schedule_id)
+        if state is not None:
+            query = query.where(_runs.state == state)
+        return [run_of(row) for row in self._connection.execute(query)]
+
+    def attempts(self, run_ids: Sequence[int]) -> dict[int, list[Attempt]]:
+        """Return each run's attempts in order; an empty list for a run without any."""
+        found: dict[int, list[Attempt]] = {run_id: [] for run_id in run_ids}
+        for page in pages(list(found)):
+            query = select(tables.attempts).where(_attempts.run_id.in_(page))
+            for row in self._connection.execute(query.order_by(_attempts.run_id, _attempts.number)):
+                found[row.run_id].append(attempt_of(row))
+        return found
+
+    def sent_since(self, at: datetime) -> list[Sent]:
+        """Return the attempts begun since, oldest first."""
+        return [sent_of(row) for row in self._connection.execute(_SENT, {"since": at})]
+
+    def previous_instances(self, target: str, flow: int, before_run: int, limit: int) -> list[str]:
+        """Return the instances that other runs of a flow may have made, latest first."""
+        values = {"of_target": target, "of_flow": flow, "run_id": before_run, "most": limit}
+        return list(self._connection.execute(_PREVIOUS, values).scalars())
+
+    def automatic_runs(
+        self, from_: datetime, to: datetime, after: tuple[str, datetime] | None, limit: int
+    ) -> list[Fired]:
+        """Return a page of the automatic runs."""
+        # No id is empty: what comes first comes after that. It keeps the walk on the index in the first
+        # page, too, which would otherwise be sorted out of all runs of its time.
+        schedule_id, fire_time = after or ("", from_)
+        values = {
+            "first": from_,
+            "end": to,
+            "last_schedule": schedule_id,
+            "last_time": fire_time,
+            "most": limit,
+        }
+        return [fired_of(row) for row in self._connection.execute(_FIRED, values)]
