@@ -1,23 +1,30 @@
-"""What becomes of the fire times that are due: started, or missed with a reason. Pure."""
+"""What becomes of a fire: started, caught up, missed or skipped, with the reason. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowsched.durations import format_duration
-from flowsched.model import CatchUp, Origin, RunState
+from flowsched.model import CatchUp, FlowState, Origin, Overlap, RunState, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from flowsched.model import Schedule
+    from flowsched.model import Run, Schedule, Sighting, Term, Timing
 
 ON_TIME = timedelta(seconds=60)
-"""A fire admitted no later than this after its fire time is an ordinary one: no more than the shortest
+"""A fire admitted no later than this after it was due is an ordinary one: no more than the shortest
 distance between two fires, and more than a busy loop or a quick restart takes."""
+
+
+class Due(NamedTuple):
+    """A fire time that has come, and when its run is to be sent: at once, or its jitter later."""
+
+    fire_time: datetime
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +32,114 @@ class Admitted:
     """The decision about one fire time: `claimed`, to be sent, or `missed` with its reason."""
 
     fire_time: datetime
+    due_at: datetime
     origin: Origin
     state: RunState
     reason: str | None
 
 
-def admit(
-    schedule: Schedule, due: Sequence[datetime], now: datetime, *, more: bool = False
-) -> list[Admitted]:
+def admit(schedule: Schedule, due: Sequence[Due], now: datetime, *, more: bool = False) -> list[Admitted]:
     """Decide about every fire time in `due`: those after the cursor and not after `now`, ascending.
 
-    `more` says that others follow which are due as well, so that none of these is the latest. What comes
-    out is what went in: one decision a fire time, in the same order.
+    Late is what comes after it was due, jitter included. `more` says that others follow which have come as
+    well, so that none of these is the latest. What comes out is what went in: one decision a fire time, in
+    the same order.
     """
     latest = None if more or not due else due[-1]
-    return [_decide(schedule, fire_time, now, latest=fire_time == latest) for fire_time in due]
+    return [_decide(schedule, each, now, latest=each == latest) for each in due]
 
 
-def _decide(schedule: Schedule, fire_time: datetime, now: datetime, *, latest: bool) -> Admitted:
-    late = now - fire_time
+def _decide(schedule: Schedule, due: Due, now: datetime, *, latest: bool) -> Admitted:
+    late = now - due.due_at
     if late <= ON_TIME:
-        return Admitted(fire_time, Origin.SCHEDULE, RunState.CLAIMED, None)
+        return Admitted(*due, Origin.SCHEDULE, RunState.CLAIMED, None)
     lateness = f"{format_duration(late)} late"
     if schedule.catch_up is CatchUp.NONE:
-        return _missed(fire_time, f"{lateness}, and catch_up is none")
+        return _missed(due, f"{lateness}, and catch_up is none")
     if late > schedule.catch_up_window:
         window = format_duration(schedule.catch_up_window)
-        return _missed(fire_time, f"{lateness}, outside the catch_up_window of {window}")
+        return _missed(due, f"{lateness}, outside the catch_up_window of {window}")
     if schedule.catch_up is CatchUp.LATEST and not latest:
-        return _missed(fire_time, f"{lateness}, and catch_up: latest starts a later fire instead")
-    return Admitted(fire_time, Origin.CATCH_UP, RunState.CLAIMED, None)
+        return _missed(due, f"{lateness}, and catch_up: latest starts a later fire instead")
+    return Admitted(*due, Origin.CATCH_UP, RunState.CLAIMED, None)
 
 
-def _missed(fire_time: datetime, reason: str) -> Admitted:
-    return Admitted(fire_time, Origin.SCHEDULE, RunState.MISSED, reason)
+def _missed(due: Due, reason: str) -> Admitted:
+    return Admitted(*due, Origin.SCHEDULE, RunState.MISSED, reason)
+
+
+def cut_off(schedule: Schedule | None) -> str:
+    """Say why a fire time that had come is not fired: its schedule is no longer in force as it was.
+
+    `schedule` is what the new catalog has under its id.
+    """
+    if schedule is None:
+        change = "was removed"
+    elif not schedule.enabled:
+        change = "was disabled"
+    else:
+        change = "got another timing"
+    return f"its schedule {change} before this could be fired, and an edit fires nothing that has passed"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlapping:
+    """What is done about previous instances of a flow, just before a run of it is sent."""
+
+    skip: bool
+    cancel: tuple[str, ...]
+    """The instances to cancel first."""
+    text: str | None
+    """Why it is skipped, or what is to be noted of the run; None where nothing stands in its way."""
+
+
+def overlapping(run: Run, sightings: Mapping[str, Sighting]) -> Overlapping:
+    """Decide by what EnOS says of the previous instances; those that it cannot tell of, by the fall-back."""
+    going = [id_ for id_, one in sightings.items() if one.seen is Seen.FOUND and one.flow is FlowState.GOING]
+    unclear = [id_ for id_, one in sightings.items() if one.seen is Seen.UNCLEAR]
+    if going and run.overlap is Overlap.SKIP:
+        return Overlapping(skip=True, cancel=(), text=f"overlap: {sightings[going[0]].detail}")
+    if unclear:
+        said = f"overlap: EnOS does not tell whether {unclear[0]} is going ({sightings[unclear[0]].detail})"
+        if run.overlap_fallback is Overlap.SKIP:
+            return Overlapping(skip=True, cancel=(), text=f"{said}, and overlap_fallback is skip")
+        return Overlapping(
+            skip=False, cancel=tuple(going), text=f"{said}; sent, as overlap_fallback is queue"
+        )
+    return Overlapping(skip=False, cancel=tuple(going), text=None)
+
+
+def same_timing(recorded: Timing, wanted: Timing) -> bool:
+    """Return whether both yield the same fire times, as far as is known: not all rules were recorded."""
+    if recorded == wanted:
+        return True
+    return "" in (recorded.rules, wanted.rules) and replace(recorded, rules=wanted.rules) == wanted
+
+
+def inheritors(terms: Mapping[str, Term], schedules: Mapping[str, Schedule]) -> dict[str, Term]:
+    """Return, by its id, each enabled schedule that goes on where a term in force stands, and that term.
+
+    `terms` are those in force, `schedules` those of the new catalog, both by id. A schedule goes on in its
+    own term where the timing is the same; one without a term goes on in that of its former id, where the
+    timing is the same and the catalog has that id no more. Of several with one former id, the first does. A
+    term that goes on nowhere ends.
+    """
+    heirs: dict[str, Term] = {}
+    taken: set[str] = set()
+    for id_, schedule in schedules.items():
+        term = terms.get(id_) or _former(schedule, terms, schedules)
+        if (
+            term is not None
+            and term.schedule_id not in taken
+            and schedule.enabled
+            and same_timing(term.timing, schedule.timing)
+        ):
+            heirs[id_] = term
+            taken.add(term.schedule_id)
+    return heirs
+
+
+def _former(schedule: Schedule, terms: Mapping[str, Term], schedules: Mapping[str, Schedule]) -> Term | None:
+    if schedule.renamed_from is None or schedule.renamed_from in schedules:
+        return None
+    return terms.get(schedule.renamed_from)

@@ -1,24 +1,45 @@
-"""What a run does after an attempt, and when: pure, by what the answer means."""
+"""What a run does after an attempt or a look at its instance, and when: pure, by what the answer means."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from flowsched.model import Answer, NextStep, Outcome, RetryPolicy, Run, RunState
+from flowsched.model import Answer, NextStep, Outcome, RetryPolicy, Run, RunState, Seen, Sighting
+
+SURELY_NOT_PROCESSED = frozenset({Outcome.NOT_SENT, Outcome.REFUSED_FOR_NOW, Outcome.REFUSED_FOR_GOOD})
+"""After these the same call may be made at once: EnOS has nothing of it."""
+
+APART = timedelta(seconds=60)
+"""Two calls that may both be processed are this far apart for one flow: EnOS refuses "repeatedly in 1
+minute", and whose minute it means is not documented (enos-api sections 5 and 8)."""
+
+ABSENCES = 2
+"""So many looks must show that there is no instance, for one may lag behind its creation (section 8)."""
+
+FIRST_LOOK = timedelta(seconds=3)
+LONGEST_PAUSE = timedelta(minutes=1)
+SLOW_PAUSE = timedelta(minutes=10)
+"""Between two looks once the deadline has passed and nothing can be sent any more."""
+
+LOOKED_FOR = timedelta(days=1)
+"""After its deadline a run in doubt is looked at for so long."""
+
+_STILL = "still in doubt at its deadline"
 
 
 def next_step(answer: Answer, run: Run, *, now: datetime, draw: float) -> NextStep:
     """Return what `run` does after `answer` to its attempt number `run.attempts`.
 
     `draw`, 0 inclusive to 1 exclusive, is the chance in the backoff. Only a call that was surely not
-    processed is ever repeated; one whose outcome is unknown leaves the run in doubt.
+    processed is repeated without a look; any other leaves the run in doubt.
     """
     match answer.outcome:
         case Outcome.ACCEPTED:
             return NextStep(RunState.TRIGGERED, None)
         case Outcome.REFUSED_FOR_GOOD:
             return NextStep(RunState.FAILED, answer.detail)
-        case Outcome.UNKNOWN:
+        case Outcome.UNKNOWN | Outcome.NOT_CREATED:
             return NextStep(RunState.IN_DOUBT, answer.detail)
         case Outcome.NOT_SENT | Outcome.REFUSED_FOR_NOW:
             return _again(answer, run, now, draw)
@@ -47,6 +68,102 @@ def backoff(policy: RetryPolicy, attempts: int, draw: float) -> timedelta:
     except OverflowError:
         bound = policy.max_backoff
     return min(policy.max_backoff, bound) * draw
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What is known about a run in doubt, besides its row."""
+
+    outcomes: tuple[Outcome | None, ...]
+    """Of its attempts, in order; None: the process ended before it was recorded."""
+    looks: int = 0
+    absences: int = 0
+    """How many of the looks showed that there is no instance."""
+    crowded: bool = False
+    """Whether the flow was called for another run shortly before: that alone may be why EnOS made none."""
+
+    @property
+    def may_have_made_it(self) -> bool:
+        """Whether an attempt of the run itself can have made the instance."""
+        return any(outcome in (None, Outcome.UNKNOWN, Outcome.ACCEPTED) for outcome in self.outcomes)
+
+    def after(self, sighting: Sighting) -> Doubt:
+        """Return what is known after one more look."""
+        absences = self.absences + (sighting.seen is Seen.ABSENT)
+        return replace(self, looks=self.looks + 1, absences=absences)
+
+
+def judged(run: Run, doubt: Doubt, sighting: Sighting, *, age: timedelta, now: datetime) -> NextStep | None:
+    """Return what the latest look has shown of a run in doubt; None: nothing yet, look again.
+
+    `age` is the time since the last attempt may have been processed. A step to `sending` means: the
+    instance is clearly absent, send the same call again (the recipe of enos-api section 8).
+    """
+    match sighting.seen:
+        case Seen.FOUND:
+            return _found(run, doubt, sighting)
+        case Seen.ABSENT:
+            return _absent(run, doubt, sighting, age, now)
+        case Seen.UNCLEAR:
+            return None
+
+
+def _found(run: Run, doubt: Doubt, sighting: Sighting) -> NextStep:
+    if doubt.may_have_made_it:
+        return NextStep(RunState.TRIGGERED, f"the reply was lost, but {sighting.detail}")
+    return NextStep(
+        RunState.FAILED,
+        f"collision: EnOS has {run.predicted_instance} already, and no attempt of this run can have made it:"
+        " somebody else triggered the flow for that minute",
+    )
+
+
+def _absent(run: Run, doubt: Doubt, sighting: Sighting, age: timedelta, now: datetime) -> NextStep | None:
+    refusals = doubt.outcomes.count(Outcome.NOT_CREATED)
+    none = f"EnOS has no instance {run.predicted_instance}"
+    may_pass_later = doubt.may_have_made_it or (doubt.crowded and refusals == 1)
+    if refusals and not may_pass_later:
+        return NextStep(RunState.FAILED, f"refused for good: {run.reason}; {none}: check flow and task")
+    if doubt.absences < ABSENCES or age < APART:
+        return None
+    if refusals > 1:
+        return NextStep(
+            RunState.FAILED, f"refused for good, twice: {run.reason}; {none}: check flow and task"
+        )
+    if run.attempts >= run.retry.max_attempts:
+        return NextStep(RunState.FAILED, f"gave up after {_attempts(run.attempts)}; {none}")
+    if now > run.deadline:
+        return NextStep(RunState.FAILED, f"the deadline passed, and {none}: it did not run")
+    return NextStep(RunState.SENDING, f"sent again, as {sighting.detail}")
+
+
+def look_after(run: Run, doubt: Doubt, *, age: timedelta, now: datetime, draw: float) -> timedelta:
+    """Return how long to wait before the next look at the instance of a run in doubt.
+
+    Two looks come within ten seconds, further ones at growing intervals; where only time is wanting
+    until the absence counts, the next is then. After the deadline looks are rare.
+    """
+    if doubt.absences >= ABSENCES and age < APART:
+        return APART - age
+    # From the third on drawn: many runs come into doubt at once when a gateway goes down.
+    chance = 0.5 + draw / 2 if doubt.looks >= ABSENCES else 1.0
+    pause = min(FIRST_LOOK * 2 ** min(doubt.looks, 10), LONGEST_PAUSE) * chance
+    return pause if now <= run.deadline or doubt.looks < ABSENCES else SLOW_PAUSE * (0.5 + draw)
+
+
+def still_in_doubt(run: Run, now: datetime) -> NextStep | None:
+    """Return what is recorded of a run that is in doubt when its deadline has passed; None: it is, or is not.
+
+    It is recorded, and so told, once; whatever a look shows later settles it.
+    """
+    reason = run.reason or ""
+    if now <= run.deadline or reason.startswith(_STILL):
+        return None
+    return NextStep(
+        RunState.IN_DOUBT,
+        f"{_STILL}, and not sent again: look into EnOS for {run.predicted_instance},"
+        f" then `flowsched resolve {run.id}`; {reason}",
+    )
 
 
 def withheld(run: Run, *, now: datetime, draining: bool) -> Answer | None:

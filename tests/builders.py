@@ -9,6 +9,7 @@ from typing import Any
 from flowsched.model import (
     Answer,
     CatchUp,
+    FlowState,
     Limits,
     NewRun,
     Origin,
@@ -19,6 +20,8 @@ from flowsched.model import (
     RunState,
     Schedule,
     SecretSource,
+    Seen,
+    Sighting,
     Source,
     Target,
     Timing,
@@ -138,3 +141,15 @@ def a_target(**more: Any) -> Target:
 
 def an_answer(outcome: Outcome, detail: str = "because", **more: Any) -> Answer:
     return Answer(outcome=outcome, detail=detail, **more)
+
+
+def found(flow: FlowState = FlowState.GOING, status: int | None = 2, **more: Any) -> Sighting:
+    return Sighting(seen=Seen.FOUND, detail=f"the instance is {flow}", flow=flow, status=status, **more)
+
+
+def absent() -> Sighting:
+    return Sighting(seen=Seen.ABSENT, detail="EnOS has no such instance")
+
+
+def unclear(detail: str = "HTTP 503") -> Sighting:
+    return Sighting(seen=Seen.UNCLEAR, detail=detail)

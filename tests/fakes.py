@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flowsched.model import Answer, Outcome
-from tests.builders import a_target
+from tests.builders import a_target, absent, an_answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from flowsched.enos import TriggerRequest
     from flowsched.ledger import Ledger
-    from flowsched.model import Run, RunState
+    from flowsched.model import Run, RunState, Sighting, Target
+
+T = TypeVar("T")
 
 
 class HandClock:
@@ -71,42 +73,104 @@ class HandClock:
 class ScriptedGateway:
     """Gives the answers it was told to, in order, then the last one again; keeps what it was asked.
 
-    A `hold` makes each call wait until it is released, as a slow gateway would.
+    So with sightings, for each instance or for all; nothing told, there is no such instance. Where
+    `answering` is set, it decides the answers instead. A `hold` makes each trigger wait until it is released,
+    as a slow gateway would. `places` is how many turns there are at once; None: no limit.
     """
 
-    def __init__(self, *answers: Answer, clock: HandClock | None = None) -> None:
-        self.target = a_target()
+    def __init__(
+        self, *answers: Answer, clock: HandClock | None = None, target: Target | None = None
+    ) -> None:
+        self._target = target or a_target()
+        self.answers = list(answers) or [accepted()]
+        self.answering: Callable[[TriggerRequest], Answer] | None = None
+        self.cancellation = an_answer(Outcome.ACCEPTED, "EnOS took the cancellation")
         self.requests: list[TriggerRequest] = []
         self.asked_at: list[datetime] = []
         self.timeouts: list[float] = []
+        self.looks: list[tuple[str, datetime]] = []
+        self.cancelled: list[tuple[str, datetime]] = []
         self.hold: asyncio.Event | None = None
+        self.look_hold: asyncio.Event | None = None
         self.fault: Exception | None = None
         self.turns_held = 0
-        self._answers = list(answers) or [accepted()]
-        self._clock = clock
+        self.looks_under_way = 0
+        self.most_looks_at_once = 0
+        self.places: asyncio.Semaphore | None = None
+        self._sights: dict[str | None, list[Sighting]] = {None: [absent()]}
+        self._clock = clock or HandClock()
+
+    @property
+    def target(self) -> Target:
+        return self._target
+
+    @target.setter
+    def target(self, target: Target) -> None:
+        self._target = target
+
+    def sees(self, *sightings: Sighting, of: str | None = None) -> None:
+        """Give these sightings from now on; `of` None: of every instance that has none of its own."""
+        self._sights[of] = list(sightings)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[ScriptedGateway]:
-        self.turns_held += 1
-        try:
-            yield self
-        finally:
-            self.turns_held -= 1
+        async with self.places or nullcontext():
+            self.turns_held += 1
+            try:
+                yield self
+            finally:
+                self.turns_held -= 1
 
     async def trigger(self, request: TriggerRequest, timeout: float) -> Answer:
         self.requests.append(request)
         self.timeouts.append(timeout)
-        if self._clock:
-            self.asked_at.append(self._clock.now())
+        self.asked_at.append(self._clock.now())
         if self.fault:
             raise self.fault
         if self.hold:
             await self.hold.wait()
-        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        return self.answering(request) if self.answering else _next(self.answers)
+
+    async def look_up(self, instance: str, timeout: float) -> Sighting:
+        self.looks.append((instance, self._clock.now()))
+        self.looks_under_way += 1
+        self.most_looks_at_once = max(self.most_looks_at_once, self.looks_under_way)
+        try:
+            if self.look_hold:
+                await self.look_hold.wait()
+        finally:
+            self.looks_under_way -= 1
+        return _next(self._sights.get(instance) or self._sights[None])
+
+    async def cancel(self, instance: str, timeout: float) -> Answer:
+        self.cancelled.append((instance, self._clock.now()))
+        return self.cancellation
+
+
+def _next(script: list[T]) -> T:
+    return script.pop(0) if len(script) > 1 else script[0]
 
 
 def accepted(instance: str = "3377-20260101023000") -> Answer:
     return Answer(outcome=Outcome.ACCEPTED, detail="created", http_status=200, code=0, instance=instance)
+
+
+async def time_passes(clock: HandClock, by: timedelta | float, quiet: Callable[[], Awaitable[None]]) -> None:
+    """Advance the clock from one sleeper's end to the next; `quiet` waits for all that follows from it."""
+    seconds = by.total_seconds() if isinstance(by, timedelta) else by
+    end = clock.monotonic() + seconds
+    await quiet()
+    while (sleeping := clock.sleeping) and sleeping[0] <= end - clock.monotonic():
+        clock.advance(sleeping[0])
+        await quiet()
+    clock.advance(max(0.0, end - clock.monotonic()))
+    await quiet()
+
+
+async def all_have_run() -> None:
+    """Let everything that is ready run, and what becomes ready by that; not for what a thread does."""
+    for _ in range(30):
+        await asyncio.sleep(0)
 
 
 async def eventually(condition: Callable[[], object], within: float = 10.0) -> None:

@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowsched.enos import Gateway
+from flowsched.enos import Gateway, milliseconds, trigger_request
 from flowsched.ledger import Ledger
 from flowsched.model import Outcome, Run, RunState
 from flowsched.runner import Runner
-from flowsched.simulator import AuthFailure, Behaviour, Fault, Order, SimFlow, Simulator
+from flowsched.simulator import AuthFailure, Behaviour, Fault, Order, SimFlow, Simulator, UnknownInstance
 from tests.builders import RETRY, a_new_run, a_target
 from tests.fakes import HandClock, reaches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
+
+    from flowsched.simulator import Call
 
 FIRE = datetime(2026, 1, 1, 2, 30, tzinfo=UTC)
 INSTANCE = "3377-20260101023000"
@@ -81,12 +83,28 @@ class Line:
     async def ends(self) -> Run:
         return await self.reaches(RunState.TRIGGERED, RunState.FAILED, RunState.WAITING, RunState.IN_DOUBT)
 
+    async def is_known(self) -> Run:
+        """Let time pass until the run is final; return it."""
+        async with asyncio.timeout(20):
+            while not (run := (await self.ledger.runs())[0]).state.final:
+                await self.passes(timedelta(seconds=1))
+        return run
+
+    async def passes(self, by: timedelta) -> None:
+        """Let time pass second by second, with a little real time for the sockets after each."""
+        for _ in range(round(by.total_seconds())):
+            self.clock.advance(1)
+            await asyncio.sleep(0.005)
+
     async def outcomes(self) -> list[Outcome | None]:
         (run,) = await self.ledger.runs()
         return [each.outcome for each in (await self.ledger.attempts([run.id]))[run.id]]
 
+    def calls(self, operation: str) -> list[Call]:
+        return [call for call in self.simulator.calls if call.operation == operation]
+
     def triggers(self) -> int:
-        return sum(call.operation == "flows.trigger" for call in self.simulator.calls)
+        return len(self.calls("flows.trigger"))
 
 
 @pytest.fixture
@@ -131,7 +149,9 @@ TABLE = {
     "62109 without creation": (
         Order(fault=Fault.CODE, code=62109, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 0,
     ),
-    "62102": (Order(fault=Fault.CODE, code=62102, on="trigger"), RunState.IN_DOUBT, Outcome.UNKNOWN, 0),
+    "62102": (
+        Order(fault=Fault.CODE, code=62102, on="trigger"), RunState.IN_DOUBT, Outcome.NOT_CREATED, 0,
+    ),
     "62104": (
         Order(fault=Fault.CODE, code=62104, on="trigger"), RunState.FAILED, Outcome.REFUSED_FOR_GOOD, 0,
     ),
@@ -170,21 +190,85 @@ async def test_each_fault_ends_in_the_state_of_the_table(
     assert (run.reason is None) == (state is RunState.TRIGGERED)
 
 
-@pytest.mark.parametrize(
-    "order",
-    [order for order, state, *_ in TABLE.values() if state is RunState.IN_DOUBT and order],
-    ids=[name for name, (_, state, *_) in TABLE.items() if state is RunState.IN_DOUBT],
-)
-async def test_what_may_have_been_processed_is_never_sent_again(line: Line, order: Order) -> None:
+UNKNOWN = {name: row for name, row in TABLE.items() if row[2] is Outcome.UNKNOWN}
+
+
+@pytest.mark.parametrize(("order", "_", "__", "instances"), UNKNOWN.values(), ids=UNKNOWN.keys())
+async def test_what_came_of_a_lost_reply_is_found_out_and_nothing_is_made_twice(
+    line: Line, order: Order, _: RunState, __: Outcome, instances: int
+) -> None:
     await line.fire(order)
     await line.ends()
 
-    for _ in range(3):
-        line.clock.advance(timedelta(minutes=5))
-        await asyncio.sleep(0.01)
+    run = await line.is_known()
 
-    assert line.triggers() == 1
+    assert (run.state, run.instance, len(line.simulator.instances)) == (RunState.TRIGGERED, INSTANCE, 1)
+    assert line.triggers() == 2 - instances
+    assert [call.created for call in line.calls("flows.trigger") if call.created] == [INSTANCE]
+    if not instances:
+        first, second = (call.began_at for call in line.calls("flows.trigger"))
+        assert second - first >= timedelta(seconds=60)
+
+
+async def test_62102_is_refused_for_good_where_no_instance_is_found(line: Line) -> None:
+    await line.fire(Order(fault=Fault.CODE, code=62102, on="trigger"))
+
+    run = await line.is_known()
+
+    assert (run.state, line.triggers(), len(line.calls("flowInstances.get"))) == (RunState.FAILED, 1, 1)
+    assert run.reason
+    assert run.reason.startswith("refused for good")
+
+
+async def test_62102_is_a_collision_where_somebody_else_made_the_instance(line: Line) -> None:
+    request = trigger_request(line.gateway.target, 3377, None, milliseconds(FIRE))
+    async with line.gateway.turn() as turn:
+        await turn.trigger(request, 5)
+
+    await line.fire()
+    run = await line.is_known()
+
+    assert (run.state, await line.outcomes()) == (RunState.FAILED, [Outcome.NOT_CREATED])
+    assert run.reason
+    assert run.reason.startswith(f"collision: EnOS has {INSTANCE} already")
+
+
+@pytest.mark.parametrize("shape", [each for each in UnknownInstance if each is not UnknownInstance.HTTP_404])
+async def test_each_known_way_to_say_that_there_is_none_counts(
+    tmp_path: Path, shape: UnknownInstance
+) -> None:
+    line = Line(tmp_path)
+    await line.open(behaviour=Behaviour(unknown_instance=shape, wall_clock_minute=True))
+
+    await line.fire(Order(fault=Fault.REPLY_LOST, on="trigger", processed=False))
+    run = await line.is_known()
+
+    assert (run.state, line.triggers(), len(line.simulator.instances)) == (RunState.TRIGGERED, 2, 1)
+    await line.close()
+
+
+async def test_an_answer_that_says_neither_leaves_the_run_in_doubt(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    await line.open(behaviour=Behaviour(unknown_instance=UnknownInstance.HTTP_404))
+
+    await line.fire(Order(fault=Fault.REPLY_LOST, on="trigger", processed=False))
+    await line.passes(timedelta(minutes=3))
+
     assert (await line.ends()).state is RunState.IN_DOUBT
+    assert line.triggers() == 1
+    assert len(line.calls("flowInstances.get")) > 3
+    await line.close()
+
+
+async def test_an_instance_that_shows_late_is_not_made_again(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    await line.open(behaviour=Behaviour(late_visibility=timedelta(seconds=30)))
+
+    await line.fire(Order(fault=Fault.REPLY_LOST, on="trigger"))
+    run = await line.is_known()
+
+    assert (run.state, line.triggers(), len(line.simulator.instances)) == (RunState.TRIGGERED, 1, 1)
+    await line.close()
 
 
 async def test_retry_after_is_kept_to_the_second(line: Line) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from flowsched.model import RunState
 from flowsched.ops import logs
-from flowsched.runner import announce
+from flowsched.runner.recorder import announce
 from tests.builders import a_run
 from tests.fakes import HandClock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,18 +12,18 @@ import pytest
 from flowsched.errors import LedgerError
 from flowsched.ledger import Ledger
 from flowsched.model import NextStep, Outcome, RunState
-from flowsched.runner import LEDGER_PAUSE, Runner
-from tests.builders import RETRY, a_new_run, a_target, an_answer
-from tests.fakes import HandClock, ScriptedGateway, a_moment, accepted, eventually, reaches
+from flowsched.runner.recorder import LEDGER_PAUSE
+from flowsched.runner.runner import LOOK_AGAIN
+from tests.builders import RETRY, a_target, an_answer, found
+from tests.desk import FIRE, Desk
+from tests.fakes import a_moment, accepted, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
     from pathlib import Path
-    from typing import Any
 
-    from flowsched.model import Answer, Attempt, NewRun, Run
-
-FIRE = datetime(2026, 1, 1, 2, 30, tzinfo=UTC)
+    from flowsched.model import Answer, Run
 
 
 class Stubborn(Ledger):
@@ -39,11 +39,11 @@ class Stubborn(Ledger):
     """Until it is set, the start of an attempt is recorded but not answered."""
     slow_calls = 0
 
-    async def begin_attempt(self, run_id: int, number: int, at: datetime) -> Run:
+    async def begin_attempt(self, run_id: int, number: int, at: datetime, note: str | None = None) -> Run:
         if self.begin_refusals:
             self.begin_refusals -= 1
             raise LedgerError("the ledger is locked by another process")
-        run = await super().begin_attempt(run_id, number, at)
+        run = await super().begin_attempt(run_id, number, at, note)
         if self.slow:
             self.slow_calls += 1
             await self.slow.wait()
@@ -61,47 +61,19 @@ class Stubborn(Ledger):
         return await super().end_attempt(run_id, number, at, answer, next_step)
 
 
-class Desk:
-    def __init__(self, ledger: Stubborn) -> None:
-        self.ledger = ledger
-        self.clock = HandClock(FIRE)
-        self.gateway = ScriptedGateway(clock=self.clock)
-        self.runner = Runner(ledger, {"default": self.gateway}, self.clock)
-
-    def answers(self, *answers: Answer) -> None:
-        self.gateway._answers = list(answers)
-
-    async def claim(self, **more: Any) -> Run:
-        (run,) = await self.ledger.claim([self.new_run(**more)], [])
-        return run
-
-    def new_run(self, **more: Any) -> NewRun:
-        now = self.clock.now()
-        return a_new_run(fire_time=FIRE, claimed_at=now, deadline=now + RETRY.deadline, **more)
-
-    async def run(self) -> Run:
-        (run,) = await self.ledger.runs()
-        return run
-
-    async def attempts(self) -> list[Attempt]:
-        run = await self.run()
-        return (await self.ledger.attempts([run.id])).get(run.id, [])
-
-    async def reaches(self, state: RunState) -> Run:
-        return await reaches(self.ledger, state)
+class StubbornDesk(Desk):
+    ledger: Stubborn
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    ledger = await Stubborn.open(f"sqlite:///{tmp_path}/ledger.db")
-    assert isinstance(ledger, Stubborn)
-    desk = Desk(ledger)
-    yield desk
-    await desk.runner.drain(0)
-    await ledger.aclose()
+async def desk(tmp_path: Path) -> AsyncIterator[StubbornDesk]:
+    async with await Stubborn.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        desk = StubbornDesk(ledger)
+        yield desk
+        await desk.runner.drain(0)
 
 
-async def test_an_accepted_trigger_ends_the_run(desk: Desk) -> None:
+async def test_an_accepted_trigger_ends_the_run(desk: StubbornDesk) -> None:
     desk.runner.start(await desk.claim())
 
     run = await desk.reaches(RunState.TRIGGERED)
@@ -111,7 +83,7 @@ async def test_an_accepted_trigger_ends_the_run(desk: Desk) -> None:
     assert (attempt.outcome, attempt.http_status, attempt.code) == (Outcome.ACCEPTED, 200, 0)
 
 
-async def test_the_trigger_time_is_the_fire_time_however_late_it_is_sent(desk: Desk) -> None:
+async def test_the_trigger_time_is_the_fire_time_however_late_it_is_sent(desk: StubbornDesk) -> None:
     desk.answers(an_answer(Outcome.REFUSED_FOR_NOW), accepted())
     desk.clock.advance(timedelta(minutes=3))
     desk.runner.start(await desk.claim())
@@ -125,7 +97,7 @@ async def test_the_trigger_time_is_the_fire_time_however_late_it_is_sent(desk: D
     assert first.body is second.body
 
 
-async def test_both_rows_are_written_before_the_call(desk: Desk) -> None:
+async def test_both_rows_are_written_before_the_call(desk: StubbornDesk) -> None:
     desk.gateway.hold = asyncio.Event()
     desk.runner.start(await desk.claim())
     await eventually(lambda: bool(desk.gateway.requests))
@@ -136,7 +108,7 @@ async def test_both_rows_are_written_before_the_call(desk: Desk) -> None:
     assert [(each.number, each.outcome, each.ended_at) for each in attempts] == [(1, None, None)]
 
 
-async def test_a_refusal_for_now_waits_its_backoff_and_tries_again(desk: Desk) -> None:
+async def test_a_refusal_for_now_waits_its_backoff_and_tries_again(desk: StubbornDesk) -> None:
     desk.answers(an_answer(Outcome.REFUSED_FOR_NOW), an_answer(Outcome.NOT_SENT), accepted())
     desk.runner.start(await desk.claim())
 
@@ -151,7 +123,7 @@ async def test_a_refusal_for_now_waits_its_backoff_and_tries_again(desk: Desk) -
     assert [each.outcome for each in await desk.attempts()] == ["refused_for_now", "not_sent", "accepted"]
 
 
-async def test_a_waiting_run_is_a_row_with_its_time(desk: Desk) -> None:
+async def test_a_waiting_run_is_a_row_with_its_time(desk: StubbornDesk) -> None:
     desk.answers(an_answer(Outcome.REFUSED_FOR_NOW, retry_after=timedelta(seconds=90)))
     desk.runner.start(await desk.claim())
 
@@ -160,25 +132,18 @@ async def test_a_waiting_run_is_a_row_with_its_time(desk: Desk) -> None:
     assert run.retry_at == FIRE + timedelta(seconds=90)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "state"),
-    [(Outcome.UNKNOWN, RunState.IN_DOUBT), (Outcome.REFUSED_FOR_GOOD, RunState.FAILED)],
-)
-async def test_an_outcome_that_forbids_it_is_never_sent_again(
-    desk: Desk, outcome: Outcome, state: RunState
-) -> None:
-    desk.answers(an_answer(outcome))
-    desk.runner.start(await desk.claim())
+async def test_what_is_refused_for_good_is_never_sent_again(desk: StubbornDesk) -> None:
+    desk.answers(an_answer(Outcome.REFUSED_FOR_GOOD))
+    await desk.start()
 
-    run = await desk.reaches(state)
-    desk.clock.advance(timedelta(hours=1))
-    await a_moment()
+    await desk.passes(timedelta(days=2))
 
-    assert run.reason == "because"
-    assert len(desk.gateway.requests) == 1
+    run = await desk.run()
+    assert (run.state, run.reason) == (RunState.FAILED, "because")
+    assert (len(desk.gateway.requests), desk.gateway.looks) == (1, [])
 
 
-async def test_the_attempts_run_out(desk: Desk) -> None:
+async def test_the_attempts_run_out(desk: StubbornDesk) -> None:
     desk.answers(an_answer(Outcome.NOT_SENT))
     desk.runner.start(await desk.claim())
 
@@ -191,7 +156,7 @@ async def test_the_attempts_run_out(desk: Desk) -> None:
     assert (run.attempts, run.reason) == (5, "gave up after 5 attempts: because")
 
 
-async def test_no_attempt_begins_after_the_deadline(desk: Desk) -> None:
+async def test_no_attempt_begins_after_the_deadline(desk: StubbornDesk) -> None:
     run = await desk.claim()
     desk.clock.advance(RETRY.deadline + timedelta(seconds=1))
 
@@ -202,7 +167,7 @@ async def test_no_attempt_begins_after_the_deadline(desk: Desk) -> None:
     assert not desk.gateway.requests
 
 
-async def test_an_attempt_that_begins_before_the_deadline_gets_all_its_time(desk: Desk) -> None:
+async def test_an_attempt_that_begins_before_the_deadline_gets_all_its_time(desk: StubbornDesk) -> None:
     run = await desk.claim()
     desk.clock.advance(RETRY.deadline - timedelta(seconds=10))
 
@@ -212,7 +177,7 @@ async def test_an_attempt_that_begins_before_the_deadline_gets_all_its_time(desk
     assert desk.gateway.timeouts == [RETRY.attempt_timeout.total_seconds()]
 
 
-async def test_an_outcome_that_the_ledger_refuses_is_written_in_the_end(desk: Desk) -> None:
+async def test_an_outcome_that_the_ledger_refuses_is_written_in_the_end(desk: StubbornDesk) -> None:
     desk.ledger.refusals = 3
     desk.runner.start(await desk.claim())
 
@@ -224,7 +189,7 @@ async def test_an_outcome_that_the_ledger_refuses_is_written_in_the_end(desk: De
     assert len(desk.gateway.requests) == 1
 
 
-async def test_a_run_for_a_target_that_is_gone_fails_and_says_so(desk: Desk) -> None:
+async def test_a_run_for_a_target_that_is_gone_fails_and_says_so(desk: StubbornDesk) -> None:
     desk.runner.start(await desk.claim(target="old"))
 
     run = await desk.reaches(RunState.FAILED)
@@ -232,7 +197,7 @@ async def test_a_run_for_a_target_that_is_gone_fails_and_says_so(desk: Desk) -> 
     assert run.reason == "target old is not configured"
 
 
-async def test_the_turn_is_left_before_the_outcome_is_written(desk: Desk) -> None:
+async def test_the_turn_is_left_before_the_outcome_is_written(desk: StubbornDesk) -> None:
     desk.ledger.refusals = 10**6
     desk.runner.start(await desk.claim())
 
@@ -243,7 +208,7 @@ async def test_the_turn_is_left_before_the_outcome_is_written(desk: Desk) -> Non
     desk.ledger.refusals = 0
 
 
-async def test_a_run_that_waits_for_its_backoff_holds_no_turn(desk: Desk) -> None:
+async def test_a_run_that_waits_for_its_backoff_holds_no_turn(desk: StubbornDesk) -> None:
     desk.answers(an_answer(Outcome.REFUSED_FOR_NOW))
     desk.runner.start(await desk.claim())
 
@@ -253,7 +218,7 @@ async def test_a_run_that_waits_for_its_backoff_holds_no_turn(desk: Desk) -> Non
     assert desk.gateway.turns_held == 0
 
 
-async def test_nothing_is_sent_after_the_deadline_however_long_the_ledger_takes(desk: Desk) -> None:
+async def test_nothing_is_sent_after_the_deadline_however_long_the_ledger_takes(desk: StubbornDesk) -> None:
     desk.ledger.begin_refusals = 10**6
     desk.runner.start(await desk.claim())
     await eventually(lambda: bool(desk.clock.sleeping))
@@ -265,7 +230,9 @@ async def test_nothing_is_sent_after_the_deadline_however_long_the_ledger_takes(
     assert not desk.gateway.requests
 
 
-async def test_an_attempt_that_the_ledger_takes_only_after_the_deadline_is_not_sent(desk: Desk) -> None:
+async def test_an_attempt_that_the_ledger_takes_only_after_the_deadline_is_not_sent(
+    desk: StubbornDesk,
+) -> None:
     desk.ledger.slow = asyncio.Event()
     desk.runner.start(await desk.claim())
     await eventually(lambda: desk.ledger.slow_calls)
@@ -282,7 +249,7 @@ async def test_an_attempt_that_the_ledger_takes_only_after_the_deadline_is_not_s
     assert not desk.gateway.requests
 
 
-async def test_an_attempt_that_the_ledger_takes_only_during_the_drain_is_not_sent(desk: Desk) -> None:
+async def test_an_attempt_that_the_ledger_takes_only_during_the_drain_is_not_sent(desk: StubbornDesk) -> None:
     desk.ledger.slow = asyncio.Event()
     desk.runner.start(await desk.claim())
     await eventually(lambda: desk.ledger.slow_calls)
@@ -296,7 +263,7 @@ async def test_an_attempt_that_the_ledger_takes_only_during_the_drain_is_not_sen
     assert not desk.gateway.requests
 
 
-async def test_a_start_that_is_found_done_is_gone_on_from(desk: Desk) -> None:
+async def test_a_start_that_is_found_done_is_gone_on_from(desk: StubbornDesk) -> None:
     desk.ledger.lost_answers = 1
     desk.runner.start(await desk.claim())
     await eventually(lambda: bool(desk.clock.sleeping))
@@ -308,7 +275,7 @@ async def test_a_start_that_is_found_done_is_gone_on_from(desk: Desk) -> None:
 
 
 async def test_a_fault_of_ours_leaves_the_run_in_doubt_once_it_was_begun(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    desk: StubbornDesk, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.gateway.fault = RuntimeError("a fault of ours")
     desk.runner.start(await desk.claim())
@@ -321,7 +288,7 @@ async def test_a_fault_of_ours_leaves_the_run_in_doubt_once_it_was_begun(
     assert "run stopped by a fault of flowsched" in caplog.text
 
 
-async def test_a_drain_begins_no_further_attempt(desk: Desk) -> None:
+async def test_a_drain_begins_no_further_attempt(desk: StubbornDesk) -> None:
     desk.gateway.hold = asyncio.Event()
     desk.answers(an_answer(Outcome.REFUSED_FOR_NOW, retry_after=timedelta(0)))
     desk.runner.start(await desk.claim())
@@ -337,7 +304,7 @@ async def test_a_drain_begins_no_further_attempt(desk: Desk) -> None:
     assert len(desk.gateway.requests) == 1
 
 
-async def test_a_drain_sends_nothing_that_the_ledger_has_not_taken_yet(desk: Desk) -> None:
+async def test_a_drain_sends_nothing_that_the_ledger_has_not_taken_yet(desk: StubbornDesk) -> None:
     desk.ledger.begin_refusals = 1
     desk.runner.start(await desk.claim())
     await eventually(lambda: bool(desk.clock.sleeping))
@@ -351,7 +318,7 @@ async def test_a_drain_sends_nothing_that_the_ledger_has_not_taken_yet(desk: Des
     assert (await desk.run()).state is RunState.CLAIMED
 
 
-async def test_a_run_that_is_being_carried_is_not_started_twice(desk: Desk) -> None:
+async def test_a_run_that_is_being_carried_is_not_started_twice(desk: StubbornDesk) -> None:
     desk.gateway.hold = asyncio.Event()
     run = await desk.claim()
     desk.runner.start(run)
@@ -363,7 +330,7 @@ async def test_a_run_that_is_being_carried_is_not_started_twice(desk: Desk) -> N
     assert (desk.runner.under_way, len(desk.gateway.requests)) == (1, 1)
 
 
-async def test_a_drain_lets_the_attempt_under_way_end_and_leaves_the_rest(desk: Desk) -> None:
+async def test_a_drain_lets_the_attempt_under_way_end_and_leaves_the_rest(desk: StubbornDesk) -> None:
     desk.gateway.hold = asyncio.Event()
     desk.runner.start(await desk.claim())
     await eventually(lambda: bool(desk.gateway.requests))
@@ -377,7 +344,7 @@ async def test_a_drain_lets_the_attempt_under_way_end_and_leaves_the_rest(desk: 
     assert (await desk.run()).state is RunState.WAITING
 
 
-async def test_a_drain_is_cut_short_by_whoever_cannot_wait(desk: Desk) -> None:
+async def test_a_drain_is_cut_short_by_whoever_cannot_wait(desk: StubbornDesk) -> None:
     desk.gateway.hold = asyncio.Event()
     halt = asyncio.Event()
     desk.runner.start(await desk.claim())
@@ -390,21 +357,36 @@ async def test_a_drain_is_cut_short_by_whoever_cannot_wait(desk: Desk) -> None:
     assert await asyncio.wait_for(draining, 5) == 1
 
 
-async def test_a_run_that_somebody_else_moved_on_is_left_alone_and_said_so(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+async def test_a_run_that_somebody_else_has_settled_is_let_go_quietly(
+    desk: StubbornDesk, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = await desk.claim()
-    await desk.ledger.settle(run.id, FIRE, NextStep(RunState.FAILED, "by hand"))
+    await desk.settle(run, NextStep(RunState.FAILED, "by hand"))
 
     desk.runner.start(run)
-    await eventually(lambda: not desk.runner.under_way)
+    await desk.quiet()
 
+    assert not desk.runner.under_way
     assert not desk.gateway.requests
     assert (await desk.run()).reason == "by hand"
-    assert "run stopped by a fault" in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "CRITICAL"]
 
 
-async def test_a_target_that_cannot_do_it_any_more_fails_the_run(desk: Desk) -> None:
+async def test_a_run_that_is_not_where_it_was_left_is_left_alone_and_said_so(
+    desk: StubbornDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = await desk.claim()
+    await desk.ledger.begin_attempt(run.id, 1, FIRE)
+    desk.clock.advance(1)
+
+    desk.runner.start(run)
+    await desk.quiet()
+
+    assert not desk.gateway.requests
+    assert "run is not where it was left" in caplog.text
+
+
+async def test_a_target_that_cannot_do_it_any_more_fails_the_run(desk: StubbornDesk) -> None:
     desk.gateway.target = a_target(api_version="v2.0")
 
     desk.runner.start(await desk.claim(task=108580))
@@ -413,14 +395,16 @@ async def test_a_target_that_cannot_do_it_any_more_fails_the_run(desk: Desk) -> 
     assert run.reason == "target default: v2.0 cannot trigger a flow from a task; allowed: v2.1"
 
 
-async def test_a_drain_that_runs_out_cuts_the_attempt_off_and_it_is_in_doubt_next_time(desk: Desk) -> None:
+async def test_a_drain_that_runs_out_cuts_the_attempt_off_and_it_is_in_doubt_next_time(
+    desk: StubbornDesk,
+) -> None:
     desk.gateway.hold = asyncio.Event()
     desk.runner.start(await desk.claim())
     await eventually(lambda: bool(desk.gateway.requests))
 
     cut_off = await desk.runner.drain(0.01)
     left = await desk.run()
-    await Runner(desk.ledger, {"default": desk.gateway}, desk.clock).take_up(await desk.ledger.open_runs())
+    await desk.restart()
 
     assert (cut_off, left.state) == (1, RunState.SENDING)
     run = await desk.run()
@@ -428,9 +412,58 @@ async def test_a_drain_that_runs_out_cuts_the_attempt_off_and_it_is_in_doubt_nex
     assert run.reason == "flowsched stopped during attempt 1; what EnOS made of it is unknown"
 
 
-async def test_a_new_process_goes_on_with_what_was_claimed_or_waiting(desk: Desk) -> None:
+async def test_a_new_process_goes_on_with_what_was_claimed_or_waiting(desk: StubbornDesk) -> None:
     await desk.claim()
 
     await desk.runner.take_up(await desk.ledger.open_runs())
 
     await desk.reaches(RunState.TRIGGERED)
+
+
+async def test_a_run_is_not_sent_before_it_is_due(desk: StubbornDesk) -> None:
+    await desk.start(due_at=FIRE + timedelta(minutes=7))
+
+    await desk.passes(timedelta(minutes=6, seconds=59))
+    early = len(desk.gateway.requests)
+    await desk.passes(1)
+
+    assert early == 0
+    assert desk.gateway.asked_at == [FIRE + timedelta(minutes=7)]
+
+
+async def test_a_run_that_waits_notices_that_the_wall_clock_went_on_without_it(desk: StubbornDesk) -> None:
+    await desk.start(due_at=FIRE + timedelta(minutes=30), deadline=FIRE + timedelta(hours=2))
+
+    desk.clock.step(FIRE + timedelta(minutes=45))
+    await desk.passes(LOOK_AGAIN)
+
+    assert len(desk.gateway.requests) == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_run_waits_no_longer_than_was_meant_when_the_wall_clock_steps_back(
+    desk: StubbornDesk,
+    restarted: bool,  # noqa: FBT001 - a parameter of the table
+) -> None:
+    await desk.start(due_at=FIRE + timedelta(minutes=5))
+
+    desk.clock.step(FIRE - timedelta(hours=3))
+    if restarted:
+        await desk.restart()
+    await desk.passes(timedelta(minutes=5))
+
+    assert len(desk.gateway.requests) == 1
+
+
+async def test_what_was_left_in_the_middle_of_an_attempt_is_found_out(desk: StubbornDesk) -> None:
+    run = await desk.claim()
+    await desk.ledger.begin_attempt(run.id, 1, FIRE)
+    desk.gateway.sees(found())
+
+    await desk.restart()
+    taken_up = await desk.run()
+    await desk.passes(10)
+
+    assert taken_up.reason == "flowsched stopped during attempt 1; what EnOS made of it is unknown"
+    assert [taken_up.state, *await desk.states()] == [RunState.IN_DOUBT, RunState.TRIGGERED]
+    assert not desk.gateway.requests

@@ -1,0 +1,142 @@
+"""Who may send to a flow, and when: one at a time, and a minute apart where both may be processed."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flowsched.model import Origin
+from flowsched.retry import APART
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from flowsched.clock import Clock
+    from flowsched.model import Run
+
+SPACING = APART.total_seconds()
+
+GRACE = 1.0
+"""Seconds that a run may follow earlier than SPACING, when it was not due before: fires a minute apart are
+never exactly so, and without it each delay of a minutely flow would be handed on to all later fires."""
+
+
+@dataclass(order=True)
+class _Waiter:
+    rank: tuple[bool, float, int]
+    due: float = field(compare=False)
+    """When its run was due, by the monotonic clock."""
+    admitted: asyncio.Future[bool] = field(compare=False)
+    """False: its deadline has passed before."""
+
+
+class Lanes:
+    """The lanes of all flows; a lane is one flow of one target."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lanes: dict[tuple[str, int], Lane] = {}
+
+    def of(self, target: str, flow: int) -> Lane:
+        """Return the one lane of a flow."""
+        lane = self._lanes.get((target, flow))
+        if lane is None:
+            lane = self._lanes[target, flow] = Lane(self._clock)
+        return lane
+
+
+class Lane:
+    """The sends to one flow. Those on schedule go first, then those that are caught up, by their time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = float("-inf")
+        self._busy = False
+        self._waiting: list[_Waiter] = []
+        self._alarm: asyncio.Task[None] | None = None
+        self._caught_up_one_by_one = asyncio.Lock()
+
+    @asynccontextmanager
+    async def order(self, run: Run) -> AsyncIterator[None]:
+        """Have runs that are caught up carried one after the other, in the order in which they ask."""
+        if run.origin is not Origin.CATCH_UP:
+            yield
+            return
+        async with self._caught_up_one_by_one:
+            yield
+
+    @asynccontextmanager
+    async def place(self, run: Run) -> AsyncIterator[bool]:
+        """Wait until `run` may be sent, and be the only one until the end of the block.
+
+        False: its deadline has passed before that, and it has no place.
+        """
+        admitted = await self._enter(run)
+        try:
+            yield admitted
+        finally:
+            if admitted:
+                self._busy = False
+                self._arrange()
+
+    def sent(self, ago: float = 0.0) -> None:
+        """Take note of a call, so many seconds ago, that may be processed: the next keeps its distance."""
+        self._last = max(self._last, self._clock.monotonic() - ago)
+
+    async def _enter(self, run: Run) -> bool:
+        now = self._clock.now()
+        # Never early, whatever the wall clock says after a step back: else it would pass for well spaced.
+        late = max(0.0, (now - run.due_at).total_seconds())
+        rank = (run.origin is Origin.CATCH_UP, run.due_at.timestamp(), run.id)
+        admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, _Waiter(rank, self._clock.monotonic() - late, admitted))
+        self._arrange()
+        if admitted.done():
+            return admitted.result()
+        expiry = asyncio.create_task(self._expire(admitted, (run.deadline - now).total_seconds()))
+        try:
+            return await admitted
+        except asyncio.CancelledError:
+            if admitted.done() and not admitted.cancelled() and admitted.result():
+                self._busy = False
+            self._arrange()
+            raise
+        finally:
+            expiry.cancel()
+
+    async def _expire(self, admitted: asyncio.Future[bool], seconds: float) -> None:
+        """Let go of one whose deadline passes: others may go before it for as long as there are any."""
+        await self._clock.sleep(seconds)
+        if not admitted.done():
+            admitted.set_result(False)
+            self._arrange()
+
+    def _arrange(self) -> None:
+        """Admit the first in line, or wait until it may be admitted."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        while self._waiting and self._waiting[0].admitted.done():
+            heapq.heappop(self._waiting)
+        if self._busy or not self._waiting:
+            return
+        wait = self._opens(self._waiting[0]) - self._clock.monotonic()
+        if wait > 0:
+            self._alarm = asyncio.create_task(self._arrange_after(wait))
+        else:
+            self._busy = True
+            heapq.heappop(self._waiting).admitted.set_result(True)
+
+    def _opens(self, waiter: _Waiter) -> float:
+        """Return from when on, by the monotonic clock, it may be admitted."""
+        if waiter.due >= self._last + SPACING - GRACE:
+            return float("-inf")
+        return self._last + SPACING
+
+    async def _arrange_after(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._alarm = None
+        self._arrange()

@@ -1,0 +1,88 @@
+"""Writes to the ledger however long it takes, and says in the log what has changed."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from flowsched.errors import LedgerError, LedgerRefusal
+from flowsched.model import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flowsched.clock import Clock
+    from flowsched.ledger import Ledger
+    from flowsched.model import NextStep, Run
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LEDGER_PAUSE = 5.0
+"""Seconds between two tries of what the ledger would not do."""
+
+_LEVELS = {
+    RunState.WAITING: logging.WARNING,
+    RunState.MISSED: logging.WARNING,
+    RunState.SKIPPED: logging.WARNING,
+    RunState.IN_DOUBT: logging.ERROR,
+    RunState.FAILED: logging.ERROR,
+}
+
+
+class Recorder:
+    """The ledger for those who cannot go on before it is written."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self.ledger = ledger
+        self._clock = clock
+
+    async def settle(self, run: Run, step: NextStep) -> Run:
+        """Move the run on without an attempt."""
+        now = self._clock.now()
+        settled = await self.insist(f"state {step.state}", lambda: self.ledger.settle(run.id, now, step))
+        announce(settled)
+        return settled
+
+    async def insist(self, what: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the ledger until it answers: nothing goes on before that.
+
+        Raises LedgerRefusal: then the run is not where it was left, and must not be carried on.
+        """
+        while True:
+            try:
+                return await ask()
+            except LedgerRefusal:
+                raise
+            except LedgerError as error:
+                await self.pause(what, error)
+
+    async def pause(self, what: str, error: LedgerError) -> None:
+        """Say what the ledger would not do, and give it time."""
+        log.error("ledger would not do its part: %s; trying again", what, extra={"error": str(error)})
+        await self._clock.sleep(LEDGER_PAUSE)
+
+
+def announce(run: Run, **more: object) -> None:
+    """Log the one event of a change of a run's state."""
+    log.log(
+        _LEVELS.get(run.state, logging.INFO),
+        "run %s",
+        run.state,
+        extra={
+            "run": run.id,
+            "schedule": run.schedule_id,
+            "fire_time": run.fire_time,
+            "origin": run.origin,
+            "target": run.target,
+            "flow": run.flow,
+            "task": run.task,
+            "attempt": run.attempts or None,
+            "instance": run.instance,
+            "retry_at": run.retry_at,
+            "reason": run.reason,
+            "note": run.note,
+            **more,
+        },
+    )

@@ -1,0 +1,303 @@
+"""Carries each run from its claim to a final state, or as far as it can be known."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from flowsched import retry
+from flowsched.enos import milliseconds, trigger_request
+from flowsched.errors import LedgerError, LedgerRefusal
+from flowsched.model import NextStep, Outcome, RunState
+from flowsched.runner.lanes import Lanes
+from flowsched.runner.overlap import cleared
+from flowsched.runner.reconcile import Reconciliation
+from flowsched.runner.recorder import Recorder, announce
+from flowsched.runner.watcher import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from flowsched.clock import Clock
+    from flowsched.enos import TriggerRequest
+    from flowsched.ledger import Ledger
+    from flowsched.model import Answer, Run
+    from flowsched.runner.lanes import Lane
+    from flowsched.runner.ports import Gateway, Turn
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 15.0
+"""A run that waits for its time looks at the wall clock after so many seconds at the latest."""
+
+LONGEST_ATTEMPT = timedelta(minutes=10)
+"""What a schedule may allow for an attempt at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What one run is carried with."""
+
+    gateway: Gateway
+    lane: Lane
+    request: TriggerRequest
+
+
+class Runner:
+    """Carries each run it is given in a task of its own; the ledger is written before each step."""
+
+    def __init__(self, ledger: Ledger, gateways: Mapping[str, Gateway], clock: Clock) -> None:
+        self._ledger = ledger
+        self._gateways = gateways
+        self._clock = clock
+        self._recorder = Recorder(ledger, clock)
+        self._watcher = Watcher(self._recorder, gateways, clock)
+        self._lanes = Lanes(clock)
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    @property
+    def under_way(self) -> int:
+        """How many runs are being carried."""
+        return len(self._tasks)
+
+    async def take_up(self, runs: Iterable[Run]) -> None:
+        """Go on with the runs, and the watches, that a former process left unfinished.
+
+        `runs` come with the oldest fire time first. One that was left in the middle of an attempt is in
+        doubt from then on.
+        """
+        await self._remember_what_was_sent()
+        self._watcher.take_up(await self._ledger.watches())
+        for run in await asyncio.gather(*map(self._taken_up, runs)):
+            if not run.state.final:
+                self._carry_on(run)
+
+    async def _taken_up(self, run: Run) -> Run:
+        step = retry.taken_up(run, self._clock.now())
+        return run if step is None else await self._recorder.settle(run, step)
+
+    def start(self, run: Run) -> None:
+        """Announce a run that was just written, and carry it if there is anything to send.
+
+        A run that is being carried already is left to it: a claim may be found done.
+        """
+        if run.id in self._tasks:
+            return
+        announce(run)
+        if not run.state.final:
+            self._carry_on(run)
+
+    def _carry_on(self, run: Run) -> None:
+        task = asyncio.create_task(self._carry(run))
+        self._tasks[run.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(run.id, None))
+
+    async def drain(self, timeout: float, halt: asyncio.Event | None = None) -> int:
+        """Stop: let the attempts under way end, for `timeout` real seconds or until `halt`; leave the rest.
+
+        What is left stands in the ledger as claimed, waiting, in doubt, or (cut off) sending, and is taken up
+        at the next start. Returns how many attempts were cut off.
+        """
+        self._draining = True
+        await self._watcher.stop()
+        for task in set(self._tasks.values()) - self._sending:
+            task.cancel()
+        halted = asyncio.create_task((halt or asyncio.Event()).wait())
+        ends: set[asyncio.Future[Any]] = {halted, asyncio.gather(*self._sending, return_exceptions=True)}
+        await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        cut_off = len(self._sending)
+        halted.cancel()
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._watcher.stop()
+        return cut_off
+
+    async def _remember_what_was_sent(self) -> None:
+        now = self._clock.now()
+        for sent in await self._ledger.sent_since(now - LONGEST_ATTEMPT - retry.APART):
+            if sent.outcome not in retry.SURELY_NOT_PROCESSED:
+                # One that was cut off may have gone on until just now.
+                ago = now - (sent.ended_at or now)
+                self._lanes.of(sent.target, sent.flow).sent(max(ago, timedelta(0)).total_seconds())
+
+    async def _carry(self, run: Run) -> None:
+        try:
+            await self._carry_to_an_end(run)
+        except LedgerRefusal as refusal:
+            await self._let_go(run, refusal)
+        except Exception as error:
+            log.critical("run stopped by a fault of flowsched", exc_info=True, extra={"run": run.id})
+            # Where not even that can be written, the next start finds the run as it stands.
+            with suppress(LedgerError):
+                await self._record_fault(run.id, error)
+
+    async def _carry_to_an_end(self, run: Run) -> None:
+        gateway = self._gateways.get(run.target)
+        if gateway is None:
+            await self._settle_unsendable(run, f"target {run.target} is not configured")
+            return
+        try:
+            request = trigger_request(gateway.target, run.flow, run.task, milliseconds(run.fire_time))
+        except ValueError as error:
+            await self._settle_unsendable(run, str(error))
+            return
+        way = _Way(gateway, self._lanes.of(run.target, run.flow), request)
+        while not run.state.final and not self._draining:
+            async with way.lane.order(run):
+                run = await self._carry_to_its_deadline(run, way)
+            if run.state is RunState.IN_DOUBT and not self._draining:
+                step = await self._known_by(run.deadline + retry.LOOKED_FOR, run, way)
+                if step is None:
+                    log.error("run is looked at no more", extra={"run": run.id, "reason": run.reason})
+                    return
+                run = await self._follow(run, step, way)
+        if run.state is RunState.TRIGGERED:
+            await self._watcher.triggered(run)
+
+    async def _carry_to_its_deadline(self, run: Run, way: _Way) -> Run:
+        """Return the run when it is final, or still in doubt at its deadline, or left by a drain."""
+        while not run.state.final and not self._draining:
+            if run.state is RunState.IN_DOUBT:
+                step = await self._known_by(run.deadline, run, way)
+                if step is None:
+                    return await self._tell_of_its_deadline(run)
+                run = await self._follow(run, step, way)
+            else:
+                await self._wait_for_its_time(run)
+                run = await self._attempt(run, way)
+        return run
+
+    async def _settle_unsendable(self, run: Run, why: str) -> None:
+        """End a run that cannot be sent; one in doubt cannot be looked up either, and stays."""
+        if run.state is RunState.IN_DOUBT:
+            log.error("run stays in doubt: %s", why, extra={"run": run.id, "schedule": run.schedule_id})
+        else:
+            await self._recorder.settle(run, NextStep(RunState.FAILED, why))
+
+    async def _known_by(self, until: datetime, run: Run, way: _Way) -> NextStep | None:
+        return await Reconciliation(run, self._recorder, way.gateway, self._clock).known_by(until)
+
+    async def _tell_of_its_deadline(self, run: Run) -> Run:
+        """Record, once, that a run is still in doubt at its deadline."""
+        step = retry.still_in_doubt(run, self._clock.now())
+        return run if step is None else await self._recorder.settle(run, step)
+
+    async def _follow(self, run: Run, step: NextStep, way: _Way) -> Run:
+        """Do what the looks at a run in doubt have shown."""
+        if step.state is RunState.SENDING:
+            log.warning("run is sent again", extra={"run": run.id, "reason": step.reason})
+            return await self._attempt(run, way)
+        return await self._recorder.settle(run, step)
+
+    async def _wait_for_its_time(self, run: Run) -> None:
+        if run.retry_at is None:
+            at, meant = run.due_at, run.due_at - run.fire_time
+        else:
+            at, meant = run.retry_at, run.retry_at - run.updated_at
+        # No longer than was meant, should the clock step back meanwhile; sooner, should it step forward.
+        latest = self._clock.monotonic() + meant.total_seconds()
+        while True:
+            by_the_wall = (at - self._clock.now()).total_seconds()
+            left = min(by_the_wall, latest - self._clock.monotonic())
+            if left <= 0:
+                return
+            await self._clock.sleep(min(left, LOOK_AGAIN))
+
+    async def _attempt(self, run: Run, way: _Way) -> Run:
+        """Make one attempt when it is the run's turn in its lane and at its gateway."""
+        async with way.lane.place(run) as admitted:
+            if not admitted or self._clock.now() > run.deadline:
+                return await self._recorder.settle(run, retry.expired(run))
+            note = None
+            if not run.attempts:
+                overlap = await cleared(run, self._recorder, way.gateway, self._clock)
+                if overlap.skip:
+                    return await self._recorder.settle(run, NextStep(RunState.SKIPPED, overlap.text))
+                note = overlap.text
+            return await self._send(run, way, note)
+
+    async def _send(self, run: Run, way: _Way, note: str | None) -> Run:
+        """Send, in a turn of its own, and record what came of it after the turn is left."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine always runs in one
+        try:
+            async with way.gateway.turn() as turn:
+                self._sending.add(task)
+                run = await self._begin(run, note)
+                if run.state is not RunState.SENDING:
+                    return run
+                withheld = retry.withheld(run, now=self._clock.now(), draining=self._draining)
+                answer = withheld or await self._trigger(run, way, turn)
+            return await self._conclude(run, answer)
+        finally:
+            self._sending.discard(task)
+
+    async def _trigger(self, run: Run, way: _Way, turn: Turn) -> Answer:
+        """Make the call; the next of the lane keeps its distance, unless this is surely not processed."""
+        began = self._clock.monotonic()
+        try:
+            answer = await turn.trigger(way.request, run.retry.attempt_timeout.total_seconds())
+        except BaseException:
+            way.lane.sent()
+            raise
+        if answer.outcome is Outcome.UNKNOWN:  # it may have come to be processed only at its end
+            way.lane.sent()
+        elif answer.outcome not in retry.SURELY_NOT_PROCESSED:
+            way.lane.sent(self._clock.monotonic() - began)
+        return answer
+
+    async def _begin(self, run: Run, note: str | None) -> Run:
+        """Record the start of the next attempt; or the run's end, where its deadline passes before that."""
+        number, at = run.attempts + 1, self._clock.now()
+        while self._clock.now() <= run.deadline:
+            if self._draining:
+                return run
+            try:
+                begun = await self._ledger.begin_attempt(run.id, number, at, note)
+            except LedgerRefusal:
+                raise
+            except LedgerError as error:
+                await self._recorder.pause(f"record the start of attempt {number}", error)
+            else:
+                announce(begun)
+                return begun
+        return await self._recorder.settle(run, retry.expired(run))
+
+    async def _conclude(self, run: Run, answer: Answer) -> Run:
+        now = self._clock.now()
+        step = retry.next_step(answer, run, now=now, draw=self._clock.draw())
+        run = await self._recorder.insist(
+            f"record the outcome of attempt {run.attempts}: {answer.outcome}",
+            lambda: self._ledger.end_attempt(run.id, run.attempts, now, answer, step),
+        )
+        announce(run, outcome=answer.outcome, http_status=answer.http_status, code=answer.code)
+        return run
+
+    async def _let_go(self, run: Run, refusal: LedgerRefusal) -> None:
+        """Leave a run that is not where it was left: settled by hand, or not as it should be."""
+        found = await self._recorder.insist("read how a run stands", lambda: self._ledger.run(run.id))
+        if found is None or not found.state.final:
+            log.critical("run is not where it was left", extra={"run": run.id, "reason": str(refusal)})
+            return
+        announce(found)
+        if found.state is RunState.TRIGGERED:
+            await self._watcher.triggered(found)
+
+    async def _record_fault(self, run_id: int, error: Exception) -> None:
+        """Have the ledger say how a run stands that no one carries any more."""
+        run = await self._ledger.run(run_id)
+        if run is None or run.state.final or run.state is RunState.IN_DOUBT:
+            return
+        sent = run.state is RunState.SENDING
+        state = RunState.IN_DOUBT if sent else RunState.FAILED
+        what = "what EnOS made of it is unknown" if sent else "it is not sent"
+        reason = f"a fault of flowsched ({type(error).__name__}: {error}); {what}"
+        await self._recorder.settle(run, NextStep(state, reason))

@@ -1,0 +1,126 @@
+"""Looks at the flows of triggered runs until they end, where their schedules ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from flowsched.errors import LedgerRefusal
+from flowsched.model import FlowState, Seen
+from flowsched.runner.ports import look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from flowsched.clock import Clock
+    from flowsched.model import Run, Sighting, Watch
+    from flowsched.runner.ports import Gateway
+    from flowsched.runner.recorder import Recorder
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 4
+"""Looks under way at once, for each target: they take turns that triggers need too."""
+
+LOOK_TIMEOUT = 30.0
+"""Real seconds for one look."""
+
+FIRST_PAUSE = 10.0
+GROWTH = 1.5
+LONGEST_PAUSE = 300.0
+"""Seconds between two looks: from the first on growing to the longest, each with a quarter of chance."""
+
+_LEVELS = {FlowState.SUCCEEDED: logging.INFO, FlowState.FAILED: logging.ERROR, FlowState.LATE: logging.ERROR}
+
+
+class Watcher:
+    """Keeps one task a watch; the ledger knows each from the moment that its run was triggered."""
+
+    def __init__(self, recorder: Recorder, gateways: Mapping[str, Gateway], clock: Clock) -> None:
+        self._recorder = recorder
+        self._gateways = gateways
+        self._clock = clock
+        self._places = {target: asyncio.Semaphore(AT_ONCE) for target in gateways}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def take_up(self, watches: Iterable[Watch]) -> None:
+        """Watch those that are going."""
+        for watch in watches:
+            if watch.state is FlowState.GOING:
+                self._start(watch)
+
+    async def triggered(self, run: Run) -> None:
+        """Watch the flow of a run that was just triggered, if its schedule asks for it."""
+        if run.watch is None:
+            return
+        ledger = self._recorder.ledger
+        found = await self._recorder.insist("read its watch", lambda: ledger.watches_of([run.id]))
+        self.take_up(found.values())
+
+    async def stop(self) -> None:
+        """Look no more; the watches stand in the ledger."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _start(self, watch: Watch) -> None:
+        gateway = self._gateways.get(watch.target)
+        if gateway is None:
+            log.error("flow cannot be watched: its target is not configured", extra=_fields(watch))
+        elif watch.run_id not in self._tasks:
+            task = asyncio.create_task(self._watch(watch, gateway))
+            self._tasks[watch.run_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(watch.run_id, None))
+
+    async def _watch(self, watch: Watch, gateway: Gateway) -> None:
+        try:
+            await self._watch_to_its_end(watch, gateway)
+        except LedgerRefusal as refusal:
+            log.warning("flow is watched no more", extra={**_fields(watch), "reason": str(refusal)})
+        except Exception:
+            log.critical(
+                "watch stopped by a fault of flowsched until the next start",
+                exc_info=True,
+                extra=_fields(watch),
+            )
+
+    async def _watch_to_its_end(self, watch: Watch, gateway: Gateway) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            left = (watch.until - self._clock.now()).total_seconds()
+            await self._clock.sleep(min(pause * (0.75 + self._clock.draw() / 2), left))
+            pause = min(pause * GROWTH, LONGEST_PAUSE)
+            async with self._places[watch.target]:
+                sighting = await look(gateway, watch.instance, LOOK_TIMEOUT)
+            state = self._judged(watch, sighting)
+            if state is not FlowState.GOING:
+                await self._record(watch, state, sighting)
+                return
+            if sighting.seen is Seen.FOUND and sighting.status != watch.status:
+                watch = await self._record(watch, state, sighting)
+
+    def _judged(self, watch: Watch, sighting: Sighting) -> FlowState:
+        if sighting.flow in (FlowState.SUCCEEDED, FlowState.FAILED):
+            return sighting.flow
+        return FlowState.LATE if self._clock.now() >= watch.until else FlowState.GOING
+
+    async def _record(self, watch: Watch, state: FlowState, sighting: Sighting) -> Watch:
+        now, ledger = self._clock.now(), self._recorder.ledger
+        recorded = await self._recorder.insist(
+            f"record flow {state}", lambda: ledger.record_watch(watch.run_id, now, state, sighting)
+        )
+        if state is not FlowState.GOING:
+            log.log(_LEVELS[state], "flow %s", state, extra={**_fields(recorded), "detail": sighting.detail})
+        return recorded
+
+
+def _fields(watch: Watch) -> dict[str, object]:
+    return {
+        "run": watch.run_id,
+        "schedule": watch.schedule_id,
+        "target": watch.target,
+        "flow": watch.flow,
+        "instance": watch.instance,
+        "until": watch.until,
+    }
