@@ -10,17 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from flowsched.config import read_secret
+from flowsched.config import load_catalog, read_secret
 from flowsched.engine import Engine
 from flowsched.enos import Gateway
-from flowsched.errors import LedgerUnusable
+from flowsched.errors import ConfigError, LedgerError, LedgerUnusable
 from flowsched.ledger import Ledger
 from flowsched.model import RunState
 from flowsched.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from flowsched import runner
     from flowsched.clock import Clock
@@ -34,6 +34,11 @@ _LOOK_UPS = 64
 DRAIN = 60.0
 """Real seconds that attempts under way get to end in; twice the default attempt timeout."""
 
+FORGET_EVERY = 3600.0
+FORGET_AT_ONCE = 500
+FORGET_PAUSE = 1.0
+"""Seconds between the rounds of forgetting, runs removed at once, and seconds between two such removals."""
+
 
 class Daemon:
     """Keeps one catalog's schedules against one ledger."""
@@ -43,24 +48,37 @@ class Daemon:
         self._clock = clock
         self._runner = Runner(ledger, gateways, clock)
         self._engine = Engine(ledger, self._runner.start, clock, _name(clock.now()))
+        self._revision = ""
 
     async def start(self, catalog: Catalog) -> None:
-        """Take up what a former process left, then put the catalog in force."""
+        """Take up what a former process left, then put the catalog in force. Raises LedgerError."""
         unfinished = await self._ledger.open_runs()
-        cursors = await self._ledger.apply(catalog, self._clock.now())
         await self._runner.take_up(unfinished)
-        self._engine.apply(catalog, cursors)
-        log.info(
+        await self._apply(
+            catalog,
             "daemon ready",
-            extra={
-                "schedules": len(catalog.schedules),
-                "enabled": len(cursors),
-                "revision": catalog.revision,
-                "taken_up": sum(run.state is not RunState.IN_DOUBT for run in unfinished),
-                "in_doubt": sum(run.state in (RunState.IN_DOUBT, RunState.SENDING) for run in unfinished),
-                "next_fire": self._engine.next_fire(),
-            },
+            taken_up=sum(run.state is not RunState.IN_DOUBT for run in unfinished),
+            in_doubt=sum(run.state in (RunState.IN_DOUBT, RunState.SENDING) for run in unfinished),
         )
+
+    async def reload(self, catalog: Catalog) -> None:
+        """Put another catalog in force; runs under way finish as they began. Raises LedgerError.
+
+        One that is in force already changes nothing.
+        """
+        if catalog.revision == self._revision:
+            log.info("catalog unchanged", extra={"revision": catalog.revision})
+        else:
+            await self._apply(catalog, "catalog applied")
+
+    async def forget(self, keep: timedelta) -> None:
+        """Remove what the ledger has kept long enough, now and each hour, a little at a time; never ends."""
+        while True:
+            try:
+                await self._forget(self._clock.now() - keep)
+            except LedgerError as error:
+                log.warning("ledger would not forget old runs", extra={"error": str(error)})
+            await self._clock.sleep(FORGET_EVERY)
 
     async def stop(self, halt: asyncio.Event) -> None:
         """Fire no more; let the attempts under way end, for DRAIN seconds or until `halt`; leave the rest."""
@@ -68,6 +86,28 @@ class Daemon:
         await self._engine.stop()
         cut_off = await self._runner.drain(DRAIN, halt)
         log.info("daemon stopped", extra={"attempts_cut_off": cut_off})
+
+    async def _apply(self, catalog: Catalog, event: str, **more: int) -> None:
+        await self._engine.apply(catalog)
+        self._revision = catalog.revision
+        log.info(
+            event,
+            extra={
+                "schedules": len(catalog.schedules),
+                "enabled": sum(schedule.enabled for schedule in catalog.schedules.values()),
+                "revision": catalog.revision,
+                **more,
+                "next_fire": self._engine.next_fire(),
+            },
+        )
+
+    async def _forget(self, before: datetime) -> None:
+        forgotten = 0
+        while gone := await self._ledger.forget(before, FORGET_AT_ONCE):
+            forgotten += gone
+            await self._clock.sleep(FORGET_PAUSE)
+        if forgotten:
+            log.info("old runs forgotten", extra={"runs": forgotten, "before": before})
 
 
 async def serve(  # noqa: PLR0913 - the whole of what a process is made of
@@ -78,9 +118,13 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
     environ: Mapping[str, str],
     stop: asyncio.Event,
     halt: asyncio.Event,
+    reload: asyncio.Event | None = None,
     ready: asyncio.Event | None = None,
 ) -> None:
     """Keep the schedules of `catalog` until `stop` is set, then drain; `halt` cuts the drain short.
+
+    Each time that `reload` is set, the schedules are read anew; where they have problems, these are logged,
+    and what was in force stays in force.
 
     Raises SecretError or LedgerError where it cannot start, and LedgerUnusable at any time: a daemon whose
     ledger will not come back must be seen to have ended. `ready` is set once schedules are in force.
@@ -89,7 +133,7 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
     # name server hangs must not hold up the others.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOK_UPS))
     async with AsyncExitStack() as stack:
-        gateways = {name: _gateway(target, environ, clock) for name, target in settings.targets.items()}
+        gateways = {name: _gateway(each, settings, environ, clock) for name, each in settings.targets.items()}
         for gateway in gateways.values():
             stack.push_async_callback(gateway.aclose)
         ledger = await Ledger.open_as_daemon(settings.ledger)
@@ -99,7 +143,7 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
             if await _done_before(stop, daemon.start(catalog)):
                 if ready is not None:
                     ready.set()
-                await _done_before(stop, _raise_when_unusable(ledger))
+                await _done_before(stop, _kept(daemon, settings, ledger, reload or asyncio.Event()))
         except LedgerUnusable:
             halt.set()  # what is under way cannot be recorded any more
             raise
@@ -107,10 +151,44 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
             await daemon.stop(halt)
 
 
-def _gateway(target: Target, environ: Mapping[str, str], clock: Clock) -> Gateway:
+async def _kept(daemon: Daemon, settings: Settings, ledger: Ledger, reload: asyncio.Event) -> None:
+    """Do what is to be done beside firing, until the ledger cannot be used; then raise why."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(daemon.forget(settings.keep))
+            tasks.create_task(_reload_when_told(daemon, settings, reload))
+            tasks.create_task(_raise_when_unusable(ledger))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+async def _reload_when_told(daemon: Daemon, settings: Settings, told: asyncio.Event) -> None:
+    while True:
+        await told.wait()
+        told.clear()
+        try:
+            await daemon.reload(await asyncio.to_thread(load_catalog, settings.schedules, settings))
+        except ConfigError as error:
+            _refused(*map(str, error.problems))
+        except LedgerError as error:
+            _refused(str(error))
+
+
+def _refused(*problems: str) -> None:
+    for problem in problems:
+        log.error("catalog refused; the one before stays in force", extra={"problem": problem})
+
+
+def _gateway(target: Target, settings: Settings, environ: Mapping[str, str], clock: Clock) -> Gateway:
     access_key = read_secret(target.access_key, environ)
     secret_key = read_secret(target.secret_key, environ)
-    return Gateway(target, access_key.reveal(), secret_key.reveal(), clock)
+    return Gateway(
+        target,
+        access_key.reveal(),
+        secret_key.reveal(),
+        clock,
+        clock_tolerance=settings.clock_tolerance,
+    )
 
 
 async def _raise_when_unusable(ledger: Ledger) -> None:

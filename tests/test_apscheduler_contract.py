@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from flowsched import cron
-from flowsched.engine import LOOK_AGAIN, Alarm, _Executor, _Scheduler
+from flowsched.engine.alarms import LOOK_AGAIN, Alarm, Executor, Scheduler
 from flowsched.model import Timing
 from tests.fakes import HandClock, a_moment, eventually
 
@@ -21,23 +19,19 @@ START = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
 
 
 class Bench:
-    """Our scheduler and executor, with a ring that only notes when it rang."""
+    """Our scheduler and executor, with a ring that only notes when it came."""
 
     def __init__(self) -> None:
         self.clock = HandClock(START)
         self.rang: list[tuple[str, datetime]] = []
-        self.hold = asyncio.Event()
-        self.hold.set()
-        self.executor = _Executor(self._ring)
-        self.scheduler = _Scheduler(self.clock, self.executor)
+        self.executor = Executor(self._ring)
+        self.scheduler = Scheduler(self.clock, self.executor)
 
-    async def _ring(self, alarm: Alarm) -> None:
+    def _ring(self, alarm: Alarm) -> None:
         self.rang.append((alarm.timing.cron, self.clock.now()))
-        await self.hold.wait()
 
-    def add(self, expression: str) -> None:
-        timing = Timing(expression, "UTC")
-        self.scheduler.add_alarm(Alarm(timing, cron.parse(expression), ZoneInfo("UTC")))
+    def put(self, *expressions: str) -> None:
+        self.scheduler.put([Alarm(Timing(expression, "UTC")) for expression in expressions])
 
     async def pass_minutes(self, count: int) -> None:
         for _ in range(count):
@@ -48,16 +42,14 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
-    bench.scheduler.start()
+    bench.put()
     yield bench
-    if bench.scheduler.running:
-        bench.scheduler.shutdown(wait=False)
-    await bench.executor.stop()
+    bench.scheduler.stop()
     await asyncio.sleep(0)
 
 
 async def test_it_reads_the_time_from_our_clock_alone(bench: Bench) -> None:
-    bench.add("* * * * *")
+    bench.put("* * * * *")
     await a_moment()
     rang_in_real_time = list(bench.rang)
 
@@ -68,7 +60,7 @@ async def test_it_reads_the_time_from_our_clock_alone(bench: Bench) -> None:
 
 
 async def test_a_fire_time_keeps_our_zone_so_that_it_is_never_converted(bench: Bench) -> None:
-    bench.add("0 13 * * *")
+    bench.put("0 13 * * *")
 
     (job,) = bench.scheduler.get_jobs()
 
@@ -77,7 +69,7 @@ async def test_a_fire_time_keeps_our_zone_so_that_it_is_never_converted(bench: B
 
 
 async def test_an_alarm_that_is_a_day_late_still_rings_once(bench: Bench) -> None:
-    bench.add("* * * * *")
+    bench.put("* * * * *")
 
     bench.clock.step(START + timedelta(days=1))
     bench.clock.advance(LOOK_AGAIN)
@@ -87,17 +79,8 @@ async def test_an_alarm_that_is_a_day_late_still_rings_once(bench: Bench) -> Non
     assert len(bench.rang) == 1
 
 
-async def test_an_alarm_rings_again_while_the_last_ring_is_still_dealt_with(bench: Bench) -> None:
-    bench.hold.clear()
-    bench.add("* * * * *")
-
-    await bench.pass_minutes(3)
-
-    await eventually(lambda: len(bench.rang) == 3)
-
-
 async def test_every_ring_gives_its_place_back(bench: Bench) -> None:
-    bench.add("* * * * *")
+    bench.put("* * * * *")
     await bench.pass_minutes(3)
     await eventually(lambda: len(bench.rang) == 3)
 
@@ -105,7 +88,7 @@ async def test_every_ring_gives_its_place_back(bench: Bench) -> None:
 
 
 async def test_it_never_waits_longer_than_we_allow(bench: Bench) -> None:
-    bench.add("0 0 1 1 *")
+    bench.put("0 0 1 1 *")
     await a_moment()
 
     assert bench.clock.sleeping
@@ -120,27 +103,38 @@ async def test_it_goes_on_looking_when_there_is_nothing_to_do(bench: Bench) -> N
     assert bench.clock.sleeping == [LOOK_AGAIN]
 
 
-async def test_while_paused_it_rings_nothing_and_afterwards_it_does(bench: Bench) -> None:
-    bench.scheduler.pause()
-    bench.add("* * * * *")
-    await bench.pass_minutes(2)
-    rang_while_paused = list(bench.rang)
-
-    bench.scheduler.resume()
-
-    await eventually(lambda: len(bench.rang) == 1)
-    assert rang_while_paused == []
-
-
-async def test_a_shutdown_ends_the_timer_and_cancels_no_ring(bench: Bench) -> None:
-    bench.hold.clear()
-    bench.add("* * * * *")
+async def test_alarms_that_are_put_take_the_place_of_all_others(bench: Bench) -> None:
+    bench.put("*/2 * * * *", "* * * * *")
     await bench.pass_minutes(1)
-    await eventually(lambda: len(bench.rang) == 1)
 
-    bench.scheduler.shutdown(wait=False)
+    bench.put("*/3 * * * *")
+    await bench.pass_minutes(3)
+
+    await eventually(lambda: len(bench.rang) == 2)
+    assert [expression for expression, _ in bench.rang] == ["* * * * *", "*/3 * * * *"]
+
+
+async def test_all_alarms_of_one_minute_ring_in_one_go(bench: Bench) -> None:
+    bench.put("* * * * *", "*/1 * * * *", "0-59 * * * *")
+    rang_together: list[int] = []
+
+    def ring(alarm: Alarm) -> None:
+        bench._ring(alarm)
+        asyncio.get_running_loop().call_soon(lambda: rang_together.append(len(bench.rang)))
+
+    bench.executor._ring = ring
+
+    await bench.pass_minutes(1)
+
+    await eventually(lambda: len(rang_together) == 3)
+    assert rang_together == [3, 3, 3]
+
+
+async def test_a_shutdown_ends_the_timer(bench: Bench) -> None:
+    bench.put("* * * * *")
+
+    bench.scheduler.stop()
     await a_moment()
 
     assert not bench.clock.sleeping
     assert not bench.scheduler.running
-    assert len(bench.executor._tasks) == 1

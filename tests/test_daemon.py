@@ -191,7 +191,7 @@ async def test_a_second_signal_ends_at_once_and_leaves_the_run_in_doubt_not_sent
     assert plant.triggers().count(int(doubtful.fire_time.timestamp() * 1000)) == 1
 
 
-async def test_a_daemon_killed_during_a_call_finds_the_run_in_doubt(plant: Plant) -> None:
+async def test_a_daemon_killed_during_a_call_finds_out_what_came_of_it(plant: Plant) -> None:
     plant.simulator.faults.add(Order(fault=Fault.SILENCE, processed=True, on="trigger"))
     daemon = await plant.start()
     await eventually(lambda: bool(plant.triggers()), within=20)
@@ -203,7 +203,10 @@ async def test_a_daemon_killed_during_a_call_finds_the_run_in_doubt(plant: Plant
 
     (doubtful,) = await plant.runs(RunState.IN_DOUBT)
     assert doubtful.reason == "flowsched stopped during attempt 1; what EnOS made of it is unknown"
-    assert plant.triggers().count(int(doubtful.fire_time.timestamp() * 1000)) == 1
+    await again.says("run triggered")
+    (triggered,) = await plant.runs(RunState.TRIGGERED)
+    assert triggered.instance == plant.simulator.instances[0].id
+    assert plant.triggers().count(int(triggered.fire_time.timestamp() * 1000)) == 1
 
 
 async def test_a_waiting_run_goes_on_at_its_time_after_a_restart(plant: Plant) -> None:
@@ -221,6 +224,30 @@ async def test_a_waiting_run_goes_on_at_its_time_after_a_restart(plant: Plant) -
     assert waiting.retry_at
     assert calls[1].began_at >= waiting.retry_at
     assert calls[0].trigger_time == calls[1].trigger_time
+
+
+async def test_sighup_takes_what_is_valid_and_keeps_what_was_in_force_otherwise(plant: Plant) -> None:
+    daemon = await plant.start()
+    await daemon.says("run triggered")
+    file = plant.folder / "schedules" / "a.yaml"
+    sound = file.read_text()
+
+    file.write_text(sound + '  another: {cron: "61 * * * *", flow: 1}\n')
+    daemon.tell(signal.SIGHUP)
+    await daemon.says("catalog refused; the one before stays in force")
+    file.write_text(sound + '  another: {cron: "0 0 1 1 *", flow: 1}\n')
+    daemon.tell(signal.SIGHUP)
+    await daemon.says("catalog applied")
+    daemon.tell(signal.SIGHUP)
+    await daemon.says("catalog unchanged")
+    daemon.tell(signal.SIGTERM)
+
+    assert await daemon.ends() == 0
+    applied = next(event for event in daemon.events if event["event"] == "catalog applied")
+    refused = next(event for event in daemon.events if event["event"].startswith("catalog refused"))
+    assert applied["schedules"] == 2
+    assert "a.yaml:4:" in refused["problem"]
+    assert len(plant.triggers()) == 1
 
 
 async def test_a_second_daemon_on_one_ledger_is_refused_with_78(plant: Plant) -> None:
@@ -253,6 +280,29 @@ async def test_a_ledger_that_was_replaced_ends_the_daemon_with_78(plant: Plant) 
     assert await daemon.ends() == 78
     assert "was replaced by another file while in use" in daemon.text
     assert len(plant.triggers()) == 1
+
+
+@pytest.mark.parametrize(("begin", "said"), [(0, "is not a database"), (4096, "is damaged")])
+async def test_a_damaged_ledger_ends_the_daemon_with_78(plant: Plant, begin: int, said: str) -> None:
+    ledger = plant.folder / "ledger.db"
+    with ledger.open("r+b") as file:
+        file.seek(begin)
+        file.write(b"no database any more" * ((ledger.stat().st_size - begin) // 20))
+    daemon = await plant.start()
+
+    assert await daemon.ends() == 78
+    assert said in daemon.text
+    assert plant.triggers() == []
+
+
+async def test_a_ledger_of_a_newer_flowsched_ends_the_daemon_with_78_untouched(plant: Plant) -> None:
+    with closing(sqlite3.connect(plant.folder / "ledger.db")) as other, other:
+        other.execute("UPDATE ledger_version SET version = 99")
+    daemon = await plant.start()
+
+    assert await daemon.ends() == 78
+    assert "has version 99, made by a newer flowsched" in daemon.text
+    assert plant.triggers() == []
 
 
 async def test_a_stop_is_heard_while_it_starts(plant: Plant) -> None:

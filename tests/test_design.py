@@ -15,7 +15,7 @@ ROWS = {
     "model": 1, "errors": 1, "clock": 1,
     "durations": 2, "near": 2, "cron": 2,
     "timeline": 3, "admission": 3, "retry": 3,
-    "config": 4, "enos": 4, "ledger": 4,
+    "audit": 4, "config": 4, "enos": 4, "ledger": 4,
     "runner": 5, "engine": 5,
     "daemon": 6, "ops": 6,
     "cli": 7,
@@ -26,8 +26,10 @@ ASIDE = {"simulator": {"clock", "model", "errors"}}
 """The simulator stands beside the house: it must not know the client it is to judge."""
 
 PURE = ["model.py", "errors.py", "durations.py", "near.py", "timeline.py", "admission.py", "retry.py",
+        "audit.py",
         "cron/evaluator.py", "cron/fields.py", "cron/words.py", "config/parser.py", "ledger/transitions.py",
-        "enos/signing.py", "enos/requests.py", "enos/replies.py", "enos/meaning.py", "enos/token_meaning.py",
+        "enos/signing.py", "enos/requests.py", "enos/replies.py", "enos/readings.py", "enos/meaning.py",
+        "enos/sightings.py", "enos/token_meaning.py", "enos/offsets.py",
         "simulator/signature.py", "simulator/instances.py", "simulator/faults.py"]  # fmt: skip
 
 IMPURE_MODULES = {"asyncio", "http", "importlib", "io", "logging", "os", "pathlib", "random", "secrets",

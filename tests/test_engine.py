@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from flowsched.engine import FAULT_PAUSE, LEDGER_PAUSE, LOOK_AGAIN, MOST_ROWS, Engine
+from flowsched import timeline
+from flowsched.engine import Engine
+from flowsched.engine.alarms import LOOK_AGAIN
+from flowsched.engine.engine import FAULT_PAUSE, LEDGER_PAUSE, MOST_ROWS
 from flowsched.errors import LedgerError
 from flowsched.ledger import Ledger
 from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule, Source
@@ -38,8 +41,7 @@ class Desk:
         self.engine = Engine(ledger, self.runs.append, clock, "host:1")
 
     async def apply(self, *schedules: Schedule, revision: str = "r1") -> None:
-        catalog = Catalog({each.id: each for each in schedules}, revision)
-        self.engine.apply(catalog, await self.ledger.apply(catalog, self.clock.now()))
+        await self.engine.apply(Catalog({each.id: each for each in schedules}, revision))
 
     async def restart(self, *schedules: Schedule) -> None:
         """As a new process on the same ledger."""
@@ -47,6 +49,10 @@ class Desk:
         self.runs.clear()
         self.engine = Engine(self.ledger, self.runs.append, self.clock, "host:2")
         await self.apply(*schedules)
+
+    async def settled(self) -> None:
+        """Wait until nothing is left to claim."""
+        await eventually(lambda: not self.engine._claims.busy)
 
     async def minutes(self, count: int) -> None:
         for _ in range(count):
@@ -59,8 +65,8 @@ class Desk:
 
     @property
     def busy(self) -> bool:
-        """Whether an alarm is being dealt with that does not sleep itself."""
-        return len(self.engine._executor._tasks) >= len(self.clock.sleeping)
+        """Whether something is being claimed, and not just paused."""
+        return self.engine._claims.busy and len(self.clock.sleeping) < 2
 
     def fired(self, state: RunState = RunState.CLAIMED) -> list[str]:
         return [f"{run.schedule_id} {run.fire_time:%H:%M}" for run in self.runs if run.state is state]
@@ -153,7 +159,7 @@ async def test_the_ledger_knows_how_far_each_schedule_is_accounted_for(desk: Des
 async def test_a_long_backlog_is_claimed_in_slices_and_whole(desk: Desk) -> None:
     await desk.apply(
         a_schedule("latest", "* * * * *", catch_up=CatchUp.LATEST, catch_up_window=timedelta(days=30)),
-        a_schedule("other", "* * * * *", catch_up=CatchUp.NONE),
+        a_schedule("other", "* * * * *", flow=2430, catch_up=CatchUp.NONE),
     )
 
     desk.clock.step(START + timedelta(minutes=2 * MOST_ROWS + 300))
@@ -198,11 +204,10 @@ async def test_a_ledger_ahead_of_the_clock_is_said_aloud(
 
 
 async def test_a_fault_of_ours_in_one_claim_does_not_lose_its_fires(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await desk.apply(a_schedule("minutely", "* * * * *"))
-    (alarm,) = desk.engine._alarms.values()
-    desk.engine._alarms[alarm.timing].due = _fails_once(alarm.due)  # type: ignore[method-assign]
+    monkeypatch.setattr(desk.ledger, "claim", _fails_once(desk.ledger.claim))
 
     await desk.passes(30)
     await desk.passes(FAULT_PAUSE)
@@ -211,10 +216,28 @@ async def test_a_fault_of_ours_in_one_claim_does_not_lose_its_fires(
     assert "claim stopped by a fault of flowsched" in caplog.text
 
 
+async def test_a_fault_of_ours_in_one_schedule_does_not_hold_up_the_others(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "due_time", _fails_once(timeline.due_time))
+    await desk.apply(
+        a_schedule("faulty", "* * * * *", jitter=timedelta(seconds=20)),
+        a_schedule("sound", "* * * * *", flow=2430),
+    )
+
+    desk.clock.advance(30)
+    await eventually(lambda: desk.fired() == ["sound 12:01"])
+    desk.clock.advance(FAULT_PAUSE)
+
+    await eventually(lambda: len(desk.fired()) == 4)
+    assert sorted(desk.fired()) == ["faulty 12:01", "faulty 12:02", "sound 12:01", "sound 12:02"]
+    assert "no fires of a schedule, by a fault of flowsched" in caplog.text
+
+
 async def test_a_fault_of_ours_in_one_timing_does_not_silence_the_others(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await desk.apply(a_schedule("faulty", "* * * * *"), a_schedule("sound", "*/1 * * * *"))
+    await desk.apply(a_schedule("faulty", "* * * * *"), a_schedule("sound", "*/1 * * * *", flow=2430))
     faulty = next(each for each in desk.engine._alarms.values() if each.timing.cron == "* * * * *")
     faulty.next = _fails_once(faulty.next)  # type: ignore[method-assign]
 
@@ -302,8 +325,8 @@ async def test_a_machine_that_slept_catches_up_by_the_policy(desk: Desk) -> None
     assert desk.fired() == ["latest 12:30"]
     assert desk.fired(RunState.MISSED) == [
         "latest 12:10",
-        "latest 12:20",
         "none 12:10",
+        "latest 12:20",
         "none 12:20",
         "none 12:30",
     ]
@@ -360,7 +383,11 @@ async def test_a_schedule_whose_timing_changed_owes_no_earlier_fire(desk: Desk) 
     await desk.restart(a_schedule("edited", "15 * * * *", catch_up=CatchUp.ALL))
     await a_moment()
 
-    assert not desk.runs
+    assert desk.fired() == []
+    assert desk.fired(RunState.MISSED) == ["edited 14:00", "edited 15:00", "edited 16:00"]
+    (reason,) = {run.reason for run in desk.runs}
+    assert reason is not None
+    assert reason.startswith("its schedule got another timing before this could be fired")
 
 
 class Stubborn(Ledger):
@@ -403,7 +430,7 @@ async def test_while_the_ledger_refuses_rings_do_not_pile_up(tmp_path: Path) -> 
     await desk.apply(a_schedule("minutely", "* * * * *"))
 
     await desk.minutes(20)
-    waiting = len(desk.engine._executor._tasks)
+    waiting = len(desk.engine._claims._tasks)
     ledger.refusals = 0
     desk.clock.advance(LEDGER_PAUSE)
 
@@ -437,3 +464,170 @@ async def test_an_empty_catalog_waits_without_an_alarm(desk: Desk) -> None:
 
     assert desk.engine.next_fire() is None
     assert not desk.runs
+
+
+EVERY_TEN = a_schedule("edited", "*/10 * * * *", catch_up=CatchUp.ALL, catch_up_window=timedelta(days=1))
+
+
+def retimed(**more: Any) -> Schedule:
+    return replace(EVERY_TEN, timing=replace(EVERY_TEN.timing, **more))
+
+
+EDITS = {
+    "another cron": [retimed(cron="*/15 * * * *")],
+    "another zone": [retimed(timezone="Europe/Berlin")],
+    "a first date": [retimed(starts_at=datetime(2026, 3, 10, 12, 20, tzinfo=UTC))],
+    "a last date": [retimed(ends_at=datetime(2026, 3, 11, tzinfo=UTC))],
+    "new time zone data": [retimed(rules="2026b")],
+    "a new id": [replace(EVERY_TEN, id="new")],
+    "a new id and another cron": [replace(retimed(cron="*/15 * * * *"), id="new", renamed_from="edited")],
+    "disabled": [replace(EVERY_TEN, enabled=False)],
+    "removed": [],
+}
+
+
+@pytest.mark.parametrize("after", EDITS.values(), ids=EDITS)
+@pytest.mark.parametrize("restarted", [True, False], ids=["restarted", "reloaded"])
+async def test_an_edit_of_the_timing_fires_nothing_that_has_passed(
+    desk: Desk, after: list[Schedule], *, restarted: bool
+) -> None:
+    before = replace(EVERY_TEN, timing=replace(EVERY_TEN.timing, rules="2026a"))
+    await desk.apply(before)
+
+    desk.clock.step(START + timedelta(minutes=35))
+    if restarted:
+        await desk.restart(*after)
+    else:
+        await desk.apply(*after, revision="r2")
+    await desk.settled()
+
+    # A daemon that runs claims what its schedules had due until the edit; one that starts cannot any more.
+    state = RunState.MISSED if restarted else RunState.CLAIMED
+    assert desk.fired(state) == ["edited 12:10", "edited 12:20", "edited 12:30"]
+    assert len(desk.runs) == 3
+    desk.runs.clear()
+    await desk.minutes(5)
+    assert {run.fire_time for run in desk.runs} <= {datetime(2026, 3, 10, 12, 40, tzinfo=UTC)}
+
+
+KEEPS = {
+    "another description": [replace(EVERY_TEN, description="new words")],
+    "another owner": [replace(EVERY_TEN, owner="somebody else")],
+    "another retry": [replace(EVERY_TEN, retry=replace(RETRY, max_attempts=1))],
+    "another flow": [replace(EVERY_TEN, flow=2430)],
+    "another file": [replace(EVERY_TEN, source=Source("schedules/other.yaml", 77))],
+    "renamed": [replace(EVERY_TEN, id="new", renamed_from="edited")],
+}
+
+
+@pytest.mark.parametrize("after", KEEPS.values(), ids=KEEPS)
+async def test_what_is_no_edit_of_the_timing_catches_up_as_if_there_had_been_none(
+    desk: Desk, after: list[Schedule]
+) -> None:
+    await desk.apply(EVERY_TEN)
+
+    desk.clock.step(START + timedelta(minutes=35))
+    await desk.restart(*after)
+    await desk.settled()
+
+    (schedule,) = after
+    assert desk.fired() == [f"{schedule.id} 12:{minute}" for minute in (10, 20, 30)]
+
+
+async def test_disabled_and_enabled_again_owes_nothing_for_the_time_between(desk: Desk) -> None:
+    await desk.apply(EVERY_TEN)
+    await desk.apply(replace(EVERY_TEN, enabled=False), revision="r2")
+    desk.clock.step(START + timedelta(minutes=35))
+    await desk.apply(EVERY_TEN, revision="r3")
+    await desk.settled()
+
+    await desk.minutes(5)
+
+    assert desk.fired() == ["edited 12:40"]
+    assert len(desk.runs) == 1
+
+
+async def test_a_fire_that_is_due_while_an_edit_is_applied_is_claimed_as_ever(desk: Desk) -> None:
+    await desk.apply(EVERY_TEN)
+
+    desk.clock.step(datetime(2026, 3, 10, 12, 10, tzinfo=UTC))
+    await desk.apply(retimed(cron="5 0 * * *"), revision="r2")
+
+    assert desk.fired() == ["edited 12:10"]
+
+
+async def test_dates_bound_the_fire_times(desk: Desk) -> None:
+    first, last = datetime(2026, 3, 10, 12, 20, tzinfo=UTC), datetime(2026, 3, 10, 12, 50, tzinfo=UTC)
+    await desk.apply(retimed(starts_at=first, ends_at=last))
+
+    await desk.minutes(90)
+
+    assert desk.fired() == ["edited 12:20", "edited 12:30", "edited 12:40"]
+    assert desk.engine.next_fire() is None
+
+
+async def test_of_two_fires_for_one_flow_in_one_minute_the_first_by_id_is_sent(desk: Desk) -> None:
+    await desk.apply(
+        a_schedule("b-hourly", "0 * * * *"),
+        a_schedule("a-daily", "0 13 * * *", "UTC"),
+        a_schedule("c-other-target", "0 13 * * *", target="on-site"),
+        a_schedule("d-in-berlin", "0 14 * * *", "Europe/Berlin", task=7),
+    )
+
+    await desk.minutes(60)
+
+    assert desk.fired() == ["a-daily 13:00", "c-other-target 13:00"]
+    skipped = [run for run in desk.runs if run.state is RunState.SKIPPED]
+    assert [run.schedule_id for run in skipped] == ["b-hourly", "d-in-berlin"]
+    assert all((run.reason or "").startswith("collision: a-daily (run ") for run in skipped)
+
+
+async def test_jitter_moves_when_a_run_is_due_and_not_what_it_is(desk: Desk) -> None:
+    schedule = a_schedule("jittery", "*/10 * * * *", jitter=timedelta(minutes=30))
+    await desk.apply(schedule)
+
+    await desk.minutes(20)
+
+    first, second = desk.runs
+    assert [run.fire_time.minute for run in (first, second)] == [10, 20]
+    for run in (first, second):
+        assert run.fire_time < run.due_at < run.fire_time + timedelta(minutes=10)
+        assert run.deadline == run.due_at + RETRY.deadline
+        assert run.predicted_instance == f"3377-{run.fire_time:%Y%m%d%H%M}00"
+
+
+async def test_a_fire_whose_jitter_has_not_passed_is_on_time_after_a_restart(desk: Desk) -> None:
+    schedule = a_schedule("jittery", "0 * * * *", jitter=timedelta(minutes=59), catch_up=CatchUp.NONE)
+    await desk.apply(schedule)
+
+    desk.clock.step(datetime(2026, 3, 10, 13, 2, tzinfo=UTC))
+    await desk.restart(schedule)
+    await desk.settled()
+
+    (run,) = desk.runs
+    assert run.due_at > desk.clock.now()
+    assert (run.state, run.origin) == (RunState.CLAIMED, Origin.SCHEDULE)
+
+
+async def test_each_run_that_is_caught_up_has_the_time_of_those_before_it_as_well(desk: Desk) -> None:
+    await desk.apply(EVERY_TEN, replace(EVERY_TEN, id="sibling", flow=2430))
+
+    desk.clock.step(START + timedelta(minutes=35))
+    await desk.restart(EVERY_TEN, replace(EVERY_TEN, id="sibling", flow=2430))
+    await desk.settled()
+
+    spans = [(run.deadline - run.claimed_at) // RETRY.deadline for run in desk.runs]
+    assert spans == [1, 1, 2, 2, 3, 3]
+    assert [run.fire_time.minute for run in desk.runs] == [10, 10, 20, 20, 30, 30]
+
+
+async def test_an_edit_that_the_ledger_refuses_changes_nothing(desk: Desk, tmp_path: Path) -> None:
+    await desk.apply(EVERY_TEN)
+
+    (tmp_path / "ledger.db").rename(tmp_path / "away.db")
+    with pytest.raises(LedgerError):
+        await desk.apply(retimed(cron="0 0 * * *"), revision="r2")
+    (tmp_path / "away.db").rename(tmp_path / "ledger.db")
+    await desk.minutes(10)
+
+    assert desk.fired() == ["edited 12:10"]

@@ -73,6 +73,8 @@ async def _simulated(schedules: str, for_: timedelta | None) -> list[Run]:
                 file="the demo",
                 schedules=schedules,
                 ledger=f"sqlite:///{folder}/ledger.db",
+                keep=timedelta(days=400),
+                clock_tolerance=timedelta(minutes=5),
                 targets={name: _target(name, url, simulator) for name in sorted(names)},
             )
             return await _kept(settings, simulator, clock, for_)

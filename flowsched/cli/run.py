@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 def command(config_option: str | None) -> int:
     """Load and check the schedules, then fire them until SIGTERM or SIGINT.
 
+    SIGHUP has the schedules read anew: all of them take effect, or where one has a problem, none.
     The first signal drains: attempts under way end, nothing new begins. The second ends at once; what
     was cut off is in doubt at the next start. Exits with 78 where the configuration or the ledger cannot
     be used, and with 3 where it may be worth starting again.
@@ -56,9 +57,10 @@ def _run(config_option: str | None, clock: Clock) -> None:
     catalog = config.load_catalog(settings.schedules, settings)
 
     async def main() -> None:
-        stop, halt = asyncio.Event(), asyncio.Event()
+        stop, halt, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
         watch_signals(stop, halt)
-        await serve(settings, catalog, clock=clock, environ=os.environ, stop=stop, halt=halt)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+        await serve(settings, catalog, clock=clock, environ=os.environ, stop=stop, halt=halt, reload=reload)
 
     asyncio.run(main())
 

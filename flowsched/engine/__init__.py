@@ -1,0 +1,5 @@
+"""Catalog in, claimed runs out: the only room that drives APScheduler."""
+
+from flowsched.engine.engine import Engine
+
+__all__ = ["Engine"]

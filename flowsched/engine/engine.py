@@ -1,0 +1,300 @@
+"""Decides what has come due, and claims it in the ledger; then it is somebody's to carry.
+
+When an alarm rings, the fire times between each schedule's cursor and now are computed, decided by
+`admission` and claimed, all that share a timing at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from flowsched import timeline
+from flowsched.admission import ON_TIME, Admitted, Due, admit, cut_off, inheritors
+from flowsched.engine.alarms import Executor, Scheduler, alarms_of
+from flowsched.engine.queue import ClaimQueue
+from flowsched.enos import milliseconds, predicted_instance
+from flowsched.errors import LedgerError
+from flowsched.model import Catalog, Cursor, NewRun, Origin, Overlap, RetryPolicy, RunState, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flowsched.clock import Clock
+    from flowsched.engine.alarms import Alarm
+    from flowsched.ledger import Ledger
+    from flowsched.model import Run, Schedule, Term, Timing
+
+log = logging.getLogger(__name__)
+
+LEDGER_PAUSE = 5.0
+"""Seconds until due fires are offered again to a ledger that would not take them."""
+
+FAULT_PAUSE = 60.0
+"""Seconds until what a fault of ours has stopped is tried again."""
+
+MOST_ROWS = 1_000
+"""About so many rows are claimed at once, so that a long backlog neither stops the loop nor fills it."""
+
+_NO_RETRY = RetryPolicy(
+    max_attempts=0,
+    initial_backoff=timedelta(0),
+    multiplier=1,
+    max_backoff=timedelta(0),
+    deadline=timedelta(0),
+    attempt_timeout=timedelta(0),
+)
+"""Of a run that is never sent, and whose schedule is known no more."""
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over schedules whose alarms have rung: all that has come by `until`."""
+
+    until: datetime
+    came: dict[tuple[Timing, datetime], list[datetime]] = field(default_factory=dict)
+    """The fire times after a cursor, worked out once for all who share timing and cursor."""
+    queued: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """How many runs of a flow (by target and id) are caught up; they go one by one."""
+    faulty: set[str] = field(default_factory=set)
+    """The schedules that a fault of ours keeps out of this pass."""
+
+    def fire_times(self, timing: Timing, cursor: datetime) -> list[datetime]:
+        """Return what came after `cursor`; one more than is taken at once, to tell whether there is more."""
+        key = (timing, cursor)
+        if key not in self.came:
+            self.came[key] = _came(timing, cursor, self.until, MOST_ROWS + 1)
+        return self.came[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What is to be written at once: a row for each fire time, and where the cursors then stand."""
+
+    rows: list[NewRun]
+    cursors: list[Cursor]
+
+
+class Engine:
+    """Wakes at each fire time, claims what is due, and hands each new run to `start`."""
+
+    def __init__(self, ledger: Ledger, start: Callable[[Run], None], clock: Clock, daemon: str) -> None:
+        self._ledger = ledger
+        self._daemon = daemon
+        self._start = start
+        self._clock = clock
+        self._catalog = Catalog({}, "")
+        self._alarms: dict[Timing, Alarm] = {}
+        self._cursors: dict[str, datetime] = {}
+        self._claims = ClaimQueue(self._claim_until, clock)
+        self._scheduler = Scheduler(clock, Executor(self._claims.want))
+
+    async def apply(self, catalog: Catalog) -> None:
+        """Put a catalog in force at this instant, and deal with all that came due before it.
+
+        First what the schedules in force until now have due is claimed, as ever; where a timing ends, and
+        nobody was there to fire it, what came due is recorded as missed. Then the cursors of the timings
+        that go on say since when there is something to catch up. Raises LedgerError where the ledger cannot
+        be read or changed; what was in force stays in force.
+        """
+        async with self._claims.paused():
+            while not await self._claim_until(list(self._alarms.values()), at := self._clock.now()):
+                pass
+            await self._close(catalog, at)
+            cursors = await self._ledger.apply(catalog, at)
+            self._catalog = catalog
+            self._cursors = {cursor.schedule_id: cursor.at for cursor in cursors.values()}
+            self._alarms = alarms_of(catalog.schedules.values())
+            self._warn_of_the_future()
+            self._scheduler.put(self._alarms.values())
+        for alarm in self._alarms.values():
+            self._claims.want(alarm)
+
+    def next_fire(self) -> datetime | None:
+        """Return the next fire time of all; None when no schedule ever fires again."""
+        now = self._clock.now()
+        afters = {
+            (timing, max(now, self._cursors[schedule.id]))
+            for timing, alarm in self._alarms.items()
+            for schedule in alarm.schedules
+        }
+        return min((at for timing, after in afters if (at := self._alarms[timing].next(after))), default=None)
+
+    async def stop(self) -> None:
+        """Ring no more, and hand out no further run.
+
+        A claim that is just being written is written all the same, and taken up at the next start.
+        """
+        self._scheduler.stop()
+        await self._claims.stop()
+
+    def _warn_of_the_future(self) -> None:
+        now = self._clock.now()
+        ahead = {id_: at for id_, at in self._cursors.items() if at > now + ON_TIME}
+        if ahead:
+            log.error(
+                "the ledger is ahead of the clock, which was wrong then or is wrong now; "
+                "schedules fire again only when the clock has caught up",
+                extra={"schedules": len(ahead), "until": max(ahead.values())},
+            )
+
+    async def _close(self, catalog: Catalog, at: datetime) -> None:
+        """Record as missed what came due, up to `at`, under timings that do not go on."""
+        terms = await self._ledger.terms_in_force()
+        kept = {term.schedule_id for term in inheritors(terms, catalog.schedules).values()}
+        for term in terms.values():
+            if term.schedule_id not in kept and term.flow is not None:
+                await self._close_term(term, catalog, at)
+
+    async def _close_term(self, term: Term, catalog: Catalog, at: datetime) -> None:
+        reason = cut_off(catalog.schedules.get(term.schedule_id))
+        cursor = term.cursor_at
+        while fire_times := _came(term.timing, cursor, at, MOST_ROWS):
+            cursor = fire_times[-1]
+            rows = [self._cut_off_row(term, fire_time, reason, catalog) for fire_time in fire_times]
+            runs = await self._ledger.claim(rows, [Cursor(term.schedule_id, term.timing, cursor)])
+            for run in runs:
+                self._start(run)
+
+    async def _claim_until(self, alarms: Sequence[Alarm], until: datetime) -> bool:
+        """Claim all that has come by `until`, schedule by schedule.
+
+        False, after a pause, where something stood in the way: then it is to be done again, with a new
+        `until`, for what has come meanwhile may make all the difference.
+        """
+        by_id = heapq.merge(*(alarm.schedules for alarm in alarms), key=lambda schedule: schedule.id)
+        pass_ = _Pass(until)
+        try:
+            while batch := list(itertools.islice(by_id, MOST_ROWS)):
+                while (due := self._due(batch, pass_)).rows:
+                    await self._claim(due)
+        except LedgerError as error:
+            log.error(  # noqa: TRY400 - the text says it all
+                "ledger would not take the claims, so nothing is fired; trying again",
+                extra={"due": len(due.rows), "schedules": len(due.cursors), "error": str(error)},
+            )
+            await self._clock.sleep(LEDGER_PAUSE)
+            return False
+        except Exception:
+            # Nobody else would look at these fires before their alarms ring again, perhaps tomorrow.
+            log.critical("claim stopped by a fault of flowsched; trying again", exc_info=True)
+            await self._clock.sleep(FAULT_PAUSE)
+            return False
+        return True
+
+    async def _claim(self, due: _Rows) -> None:
+        """Have the ledger take the rows, and start what came of them. Raises LedgerError."""
+        runs = await self._ledger.claim(due.rows, due.cursors)
+        self._cursors.update((cursor.schedule_id, cursor.at) for cursor in due.cursors)
+        # What is caught up for one flow goes in the order in which it is started.
+        for run in sorted(runs, key=lambda run: run.fire_time):
+            self._start(run)
+
+    def _due(self, batch: Sequence[Schedule], pass_: _Pass) -> _Rows:
+        """Return what the batch has due, decided at this instant; about MOST_ROWS of it at most."""
+        now = self._clock.now()
+        due = _Rows([], [])
+        for schedule in batch:
+            if len(due.rows) >= MOST_ROWS:
+                break
+            if schedule.id in pass_.faulty:
+                continue
+            try:
+                self._add_due(due, schedule, pass_, now)
+            except Exception:
+                # The others of the batch are not to wait for it.
+                log.critical(
+                    "no fires of a schedule, by a fault of flowsched; trying again",
+                    exc_info=True,
+                    extra={"schedule": schedule.id},
+                )
+                pass_.faulty.add(schedule.id)
+                self._claims.want_after(FAULT_PAUSE, self._alarms[schedule.timing])
+        return due
+
+    def _add_due(self, due: _Rows, schedule: Schedule, pass_: _Pass, now: datetime) -> None:
+        came = pass_.fire_times(schedule.timing, self._cursors[schedule.id])
+        if not came:
+            return
+        taken, more = came[:MOST_ROWS], len(came) > MOST_ROWS
+        decisions = admit(schedule, _with_jitter(schedule, taken, came), now, more=more)
+        due.rows.extend(self._row(schedule, decision, now, pass_.queued) for decision in decisions)
+        due.cursors.append(Cursor(schedule.id, schedule.timing, taken[-1]))
+
+    def _row(
+        self, schedule: Schedule, decision: Admitted, now: datetime, queued: Counter[tuple[str, int]]
+    ) -> NewRun:
+        assert schedule.target is not None  # noqa: S101 - a catalog is loaded with settings here
+        ahead = 0
+        if decision.origin is Origin.CATCH_UP:
+            ahead = queued[schedule.target, schedule.flow]
+            queued[schedule.target, schedule.flow] += 1
+        return NewRun(
+            schedule_id=schedule.id,
+            fire_time=decision.fire_time,
+            origin=decision.origin,
+            state=decision.state,
+            reason=decision.reason,
+            target=schedule.target,
+            flow=schedule.flow,
+            task=schedule.task,
+            predicted_instance=predicted_instance(schedule.flow, milliseconds(decision.fire_time)),
+            due_at=decision.due_at,
+            retry=schedule.retry,
+            # Each run of the flow that is caught up before it may take its whole time.
+            deadline=max(now, decision.due_at) + (1 + ahead) * schedule.retry.deadline,
+            overlap=schedule.overlap,
+            overlap_fallback=schedule.overlap_fallback,
+            watch=schedule.watch,
+            revision=self._catalog.revision,
+            source=schedule.source,
+            daemon=self._daemon,
+            claimed_at=now,
+        )
+
+    def _cut_off_row(self, term: Term, fire_time: datetime, reason: str, catalog: Catalog) -> NewRun:
+        """Return the row of a fire time whose schedule is known by its term only."""
+        assert term.flow is not None and term.target is not None  # noqa: S101, PT018 - the caller looked
+        now = self._clock.now()
+        return NewRun(
+            schedule_id=term.schedule_id,
+            fire_time=fire_time,
+            origin=Origin.SCHEDULE,
+            state=RunState.MISSED,
+            reason=reason,
+            target=term.target,
+            flow=term.flow,
+            task=term.task,
+            predicted_instance=predicted_instance(term.flow, milliseconds(fire_time)),
+            due_at=fire_time,
+            retry=_NO_RETRY,
+            deadline=now,
+            overlap=Overlap.QUEUE,
+            overlap_fallback=Overlap.QUEUE,
+            watch=None,
+            revision=catalog.revision,
+            source=Source("", 0),
+            daemon=self._daemon,
+            claimed_at=now,
+        )
+
+
+def _came(timing: Timing, after: datetime, until: datetime, most: int) -> list[datetime]:
+    """Return the fire times after `after` and not after `until`, ascending, at most so many."""
+    came = itertools.takewhile(lambda at: at <= until, timeline.fire_times(timing, after))
+    return list(itertools.islice(came, most))
+
+
+def _with_jitter(schedule: Schedule, taken: Sequence[datetime], came: Sequence[datetime]) -> list[Due]:
+    """Return the fire times taken, each with the instant at which it is due; `came` may hold one more."""
+    if not schedule.jitter:
+        return [Due(at, at) for at in taken]
+    following = [*came[1:], *itertools.islice(timeline.fire_times(schedule.timing, came[-1]), 1), None]
+    return [
+        Due(at, timeline.due_time(schedule, at, next_)) for at, next_ in zip(taken, following, strict=False)
+    ]

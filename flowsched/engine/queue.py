@@ -1,0 +1,81 @@
+"""Whose turn it is to claim: alarms that have rung, and edits that come between."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from datetime import datetime
+
+    from flowsched.clock import Clock
+    from flowsched.engine.alarms import Alarm
+
+
+class ClaimQueue:
+    """Claims for the alarms that have rung; in one task, so of two fires at once the first by id wins."""
+
+    def __init__(self, claim: Callable[[Sequence[Alarm], datetime], Awaitable[bool]], clock: Clock) -> None:
+        self._claim = claim
+        self._clock = clock
+        self._wanted: set[Alarm] = set()
+        self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is wanted, or being claimed."""
+        return self._changed.is_set() or self._turn.locked()
+
+    def want(self, alarm: Alarm) -> None:
+        """Have what is due for this alarm claimed; to be called in the running event loop."""
+        self._wanted.add(alarm)
+        self._changed.set()
+        if not self._started:
+            self._started = True
+            self._keep(self._claim_what_is_wanted())
+
+    def want_after(self, seconds: float, alarm: Alarm) -> None:
+        """Do so when that many seconds have passed."""
+
+        async def later() -> None:
+            await self._clock.sleep(seconds)
+            self.want(alarm)
+
+        self._keep(later())
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Wait until what is being claimed is, and have nothing claimed inside the block.
+
+        What rings meanwhile is forgotten, unless the block fails: it puts other alarms in place.
+        """
+        async with self._turn:
+            yield
+            self._wanted.clear()
+
+    async def stop(self) -> None:
+        """Cancel what is being claimed, and claim no more, whoever may ask for it later."""
+        self._started = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _claim_what_is_wanted(self) -> None:
+        while True:
+            await self._changed.wait()
+            async with self._turn:
+                self._changed.clear()
+                alarms, self._wanted = self._wanted, set()
+                if not await self._claim(list(alarms), self._clock.now()):
+                    self._wanted |= alarms
+                    self._changed.set()
