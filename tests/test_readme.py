@@ -31,7 +31,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-TRY_IT, CHECK, SIMULATE, INSTALL, LOOK = blocks("sh")
+TRY_IT, CHECK, SIMULATE, INSTALL, LOOK, RESOLVE, AUDIT = blocks("sh")
 CRON_OUTPUT, PROBLEM = blocks("text")
 (SCHEDULE_FILE,) = blocks("yaml")
 
@@ -114,10 +114,14 @@ def test_the_daemon_is_tried_as_the_readme_says(clone: Path) -> None:
     simulate, install = SIMULATE.replace("8090", port), INSTALL.replace("8090", port)
 
     with running(clone, simulate, "listens on"), running(clone, install, "daemon ready"):
-        looked = sh(clone, LOOK)
+        looked, resolved, audited = sh(clone, LOOK), sh(clone, RESOLVE), sh(clone, AUDIT)
 
     assert looked.returncode == 0
     assert '"runs": []' in looked.stdout
+    assert resolved.returncode == 1
+    assert "run 17" in resolved.stderr
+    assert audited.returncode == 0
+    assert "nothing missing, nothing twice" in audited.stdout
 
 
 def test_every_command_is_in_the_table() -> None:
