@@ -60,9 +60,21 @@ def _run(config_option: str | None, clock: Clock) -> None:
         stop, halt, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
         watch_signals(stop, halt)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
-        await serve(settings, catalog, clock=clock, environ=os.environ, stop=stop, halt=halt, reload=reload)
+        try:
+            await serve(
+                settings, catalog, clock=clock, environ=os.environ, stop=stop, halt=halt, reload=reload
+            )
+        finally:
+            _hear_no_more()
 
     asyncio.run(main())
+
+
+def _hear_no_more() -> None:
+    """Let a signal that comes after the drain change nothing: the process ends by itself, and well."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _causes(error: FlowschedError) -> list[dict[str, object]]:

@@ -60,7 +60,6 @@ class ClaimQueue:
 
     async def stop(self) -> None:
         """Cancel what is being claimed, and claim no more, whoever may ask for it later."""
-        self._started = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
