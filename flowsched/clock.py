@@ -51,10 +51,14 @@ class SystemClock:
 class FastClock:
     """A clock that starts at an instant of choice and runs `speed` times as fast as the machine's."""
 
-    def __init__(self, start: datetime, speed: float) -> None:
+    def __init__(self, start: datetime, speed: float, began: float | None = None) -> None:
+        """Stand at `start` when the machine's monotonic clock stands at `began`; None: now.
+
+        Processes of one machine that are given the same three share one time.
+        """
         self._start = start
         self._speed = speed
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
 
     def now(self) -> datetime:
         """Return the start plus all that has passed since, times the speed."""

@@ -1,0 +1,258 @@
+"""The soak itself: that a short one passes, that it notices a broken build, and what each check sees."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import defaultdict
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowsched.model import Catalog, Outcome, RunState
+from flowsched.simulator import Call, Instance, Signature, Status
+from tests.builders import a_run, a_schedule
+from tests.soak.checks import Evidence, judged
+from tests.soak.clock import START
+from tests.soak.daemon import Sending
+from tests.soak.garden import Edit, edited, planted
+from tests.soak.history import Version, Walls
+from tests.soak.script import Act, script
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from flowsched.model import Run
+
+ROOT = Path(__file__).parent.parent
+MINUTE = timedelta(minutes=1)
+SCHEDULE = a_schedule("minutely", "* * * * *", flow=7)
+IN_FORCE = Catalog({"minutely": SCHEDULE}, "one")
+CLOSED = Catalog({"minutely": replace(SCHEDULE, enabled=False)}, "two")
+
+
+async def soak(folder: Path, *arguments: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.soak", *arguments),
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    return process.returncode, out.decode()
+
+
+def kept_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(240)
+async def test_a_short_soak_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    code, text = await soak(tmp_path, "--minutes", "0.2", "--seed", "7")
+
+    assert code == 0, text
+    assert kept_in(tmp_path) == []
+    assert text.splitlines()[-2:] == [f"{'lost':<38}0", f"{'doubles':<38}0"]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(240)
+async def test_a_build_that_sends_again_without_a_look_fails(tmp_path: Path) -> None:
+    code, text = await soak(tmp_path, "--minutes", "0.2", "--seed", "1", "--broken", "reconcile")
+
+    assert code == 1, text
+    assert "of which there is an instance: 62102" in text
+    assert "again: ./run soak --minutes 0.2 --seed 1 --broken reconcile" in text
+
+
+def test_the_script_follows_from_the_seed_and_has_every_act() -> None:
+    assert script(5, 12) == script(5, 12)
+    assert script(5, 12) != script(6, 12)
+    assert {event.act for event in script(5, 12)} == set(Act)
+
+
+def test_the_edits_follow_from_the_seed_and_each_changes_the_files() -> None:
+    def texts(seed: int) -> list[dict[str, str]]:
+        chance = Random(seed)  # noqa: S311 - to be repeated
+        garden = planted(chance)
+        versions = [garden.texts()]
+        for edit in Edit:
+            garden = edited(garden, edit, chance)
+            versions.append(garden.texts())
+        return versions
+
+    assert texts(5) == texts(5)
+    assert len({str(version) for version in texts(5)}) == len(Edit) + 1
+
+
+def a_call(number: int, at: datetime, *, created: bool = True, **more: Any) -> Call:
+    fields: dict[str, Any] = {
+        "number": number,
+        "connection": number,
+        "began_at": at,
+        "complete_at": at,
+        "method": "POST",
+        "path": "/",
+        "operation": "flows.trigger",
+        "flow": 7,
+        "task": None,
+        "trigger_time": round(at.timestamp() * 1000),
+        "signature": Signature.GOOD,
+        "outcome": "OK",
+        "created": f"7-{at:%Y%m%d%H%M}00" if created else None,
+        "status": 200,
+        "fault": None,
+    }
+    return Call(**{**fields, **more})
+
+
+def a_triggered_run(number: int, at: datetime, **more: Any) -> Run:
+    fields = {
+        "id": number,
+        "schedule_id": "minutely",
+        "flow": 7,
+        "fire_time": at,
+        "state": RunState.TRIGGERED,
+        "predicted_instance": f"7-{at:%Y%m%d%H%M}00",
+    }
+    return a_run(**{**fields, **more})
+
+
+def an_instance(at: datetime) -> Instance:
+    return Instance(
+        id=f"7-{at:%Y%m%d%H%M}00",
+        flow=7,
+        task=None,
+        trigger_time=at,
+        parameters={},
+        ends_as=Status.SUCCESS,
+        created=at,
+    )
+
+
+FIRED = [START + number * MINUTE for number in (1, 2, 3)]
+
+CLEAN = Evidence(
+    runs=[a_triggered_run(number, at) for number, at in enumerate(FIRED)],
+    attempts=defaultdict(lambda: [object()]),  # type: ignore[list-item]
+    calls=[a_call(number, at) for number, at in enumerate(FIRED)],
+    instances=[an_instance(at) for at in FIRED],
+    sendings=[Sending(1, number, 7, 60.0 * number, Outcome.ACCEPTED) for number in (1, 2, 3)],
+    versions=[Version(IN_FORCE, 5.0, 6.0), Version(CLOSED, 200.0, 201.0)],
+    walls=Walls(),
+    gaps=0,
+    surplus=0,
+    complaints=[],
+    restarts=[5.0],
+)
+LATE = START + 9 * MINUTE
+
+
+def test_nothing_is_wrong_where_nothing_is() -> None:
+    assert [check.name for check in judged(CLEAN) if check.wrong] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("audit", {"gaps": 1}),
+        ("owed by the edits' own record", {"runs": CLEAN.runs[1:]}),
+        ("owed by the edits' own record", {"runs": [*CLEAN.runs, a_triggered_run(9, FIRED[0])]}),
+        ("edit barrier", {"runs": [*CLEAN.runs, a_triggered_run(9, START)]}),
+        ("edit barrier", {"runs": [*CLEAN.runs, a_triggered_run(9, LATE)]}),
+        ("edit barrier", {"runs": [*CLEAN.runs, a_triggered_run(9, FIRED[0], schedule_id="other")]}),
+        ("triggered runs with their instance", {"instances": CLEAN.instances[1:]}),
+        ("instances with their triggered run", {"runs": CLEAN.runs[1:]}),
+        ("instances shared by runs", {"runs": [*CLEAN.runs, a_triggered_run(9, FIRED[0])]}),
+        ("instances, one a flow and minute", {"calls": [*CLEAN.calls, a_call(9, FIRED[0])]}),
+        ("sent once there was an instance", {"calls": [*CLEAN.calls, a_call(9, FIRED[0], created=False)]}),
+        ("calls on record", {"calls": [*CLEAN.calls, a_call(9, LATE, created=False)]}),
+        ("least distance of two sends", {"sendings": [*CLEAN.sendings, Sending(1, 9, 7, 238.0)]}),
+        ("least distance at the gateway", {"calls": [*CLEAN.calls, a_call(9, FIRED[2] + MINUTE / 2)]}),
+        ("runs not final", {"runs": [a_triggered_run(1, FIRED[0], state=RunState.IN_DOUBT)]}),
+        ("failed runs, by reason", {"runs": [a_triggered_run(1, FIRED[0], state=RunState.FAILED)]}),
+        ("daemon: complaints", {"complaints": ["the daemon ended with 1"]}),
+    ],
+)
+def test_each_check_sees_its_fault(name: str, more: dict[str, Any]) -> None:
+    assert name in [check.name for check in judged(replace(CLEAN, **more)) if check.wrong]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "gave up after 1 attempt: HTTP 429",
+        "gave up after 6 attempts; EnOS has no instance 7-20251026001100",
+        "gave up after 2 attempts, as the next would begin after the deadline: HTTP 429",
+        "the deadline passed before it could be sent; it was never sent",
+        "the deadline passed, and EnOS has no instance 7-20251026001100: it did not run",
+    ],
+)
+def test_a_run_may_fail_for_want_of_time_or_attempts(reason: str) -> None:
+    runs = [a_triggered_run(1, FIRED[0], state=RunState.FAILED, reason=reason)]
+
+    (check,) = (each for each in judged(replace(CLEAN, runs=runs)) if each.name == "failed runs, by reason")
+
+    assert check.wrong == []
+
+
+def test_a_distance_is_owed_to_a_call_that_may_have_been_processed_only() -> None:
+    refused = [
+        Sending(1, 1, 7, 0.0, Outcome.REFUSED_FOR_NOW),
+        Sending(1, 2, 7, 1.0),
+        Sending(2, 2, 7, 2.0),
+    ]
+
+    names = [check.name for check in judged(replace(CLEAN, sendings=refused)) if check.wrong]
+
+    assert names == []
+
+
+def test_a_rename_goes_on_under_the_new_id() -> None:
+    renamed = replace(SCHEDULE, id="renamed", renamed_from="minutely")
+    versions = [
+        CLEAN.versions[0],
+        Version(Catalog({"renamed": renamed}, "renamed"), 100.0, 101.0),
+        Version(Catalog({"renamed": replace(renamed, enabled=False)}, "two"), 200.0, 201.0),
+    ]
+    runs = [*CLEAN.runs[:1], *(replace(run, schedule_id="renamed") for run in CLEAN.runs[1:])]
+
+    names = [check.name for check in judged(replace(CLEAN, versions=versions, runs=runs)) if check.wrong]
+
+    assert names == []
+
+
+def test_an_edit_is_owed_nothing_before_it_and_everything_after() -> None:
+    retimed = replace(SCHEDULE, timing=replace(SCHEDULE.timing, cron="*/2 * * * *"))
+    versions = [
+        CLEAN.versions[0],
+        Version(Catalog({"minutely": retimed}, "retimed"), 130.0, 131.0),
+        Version(CLOSED, 250.0, 251.0),
+    ]
+    at_four = a_triggered_run(4, START + 4 * MINUTE)
+
+    def wrong(*runs: Run) -> list[str]:
+        found = judged(replace(CLEAN, versions=versions, runs=runs))
+        return [check.name for check in found if check.wrong and check.name in ("edit barrier", OWED)]
+
+    assert wrong(*CLEAN.runs[:2], at_four) == []
+    assert wrong(*CLEAN.runs[:2]) == [OWED]
+    assert wrong(*CLEAN.runs, at_four) == ["edit barrier"]
+
+
+OWED = "owed by the edits' own record"
+
+
+def test_the_wall_clock_is_followed_over_its_steps() -> None:
+    walls = Walls([(0.0, 0.0), (100.0, 60.0), (200.0, -30.0)])
+
+    assert walls.between(50.0, 150.0) == (START + timedelta(seconds=50), START + timedelta(seconds=210))
+    assert walls.between(150.0, 250.0) == (START + timedelta(seconds=170), START + timedelta(seconds=260))
+    assert walls.stepped_forward(90.0, 110.0)
+    assert not walls.stepped_forward(110.0, 300.0)
