@@ -226,7 +226,7 @@ async def test_a_fault_of_ours_in_one_schedule_does_not_hold_up_the_others(
     )
 
     desk.clock.advance(30)
-    await eventually(lambda: desk.fired())
+    await eventually(desk.fired)
     await desk.settled()
     assert desk.fired() == ["sound 12:01"]
     desk.clock.advance(FAULT_PAUSE)
