@@ -314,7 +314,9 @@ async def test_nothing_fires_for_a_time_before_the_schedule_was_applied(desk: De
     assert not desk.runs
 
 
-async def test_a_machine_that_slept_catches_up_by_the_policy(desk: Desk) -> None:
+async def test_a_machine_that_slept_catches_up_by_the_policy(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     await desk.apply(
         a_schedule("latest", "*/10 * * * *", catch_up=CatchUp.LATEST),
         a_schedule("none", "*/10 * * * *", catch_up=CatchUp.NONE),
@@ -332,6 +334,8 @@ async def test_a_machine_that_slept_catches_up_by_the_policy(desk: Desk) -> None
         "none 12:20",
         "none 12:30",
     ]
+    (late,) = (record for record in caplog.records if record.message == "fires were late")
+    assert (late.__dict__["caught_up"], late.__dict__["missed"]) == (1, 5)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(3600, "forward"), (-3600, "back"), (1.5, None), (-1.5, None)])

@@ -61,6 +61,8 @@ class _Pass:
     """The fire times after a cursor, worked out once for all who share timing and cursor."""
     queued: Counter[tuple[str, int]] = field(default_factory=Counter)
     """How many runs of a flow (by target and id) are caught up; they go one by one."""
+    late: Counter[RunState] = field(default_factory=Counter)
+    """How many fires were not claimed on time: caught up (claimed), or missed."""
     faulty: set[str] = field(default_factory=set)
     """The schedules that a fault of ours keeps out of this pass."""
 
@@ -172,7 +174,8 @@ class Engine:
         try:
             while batch := list(itertools.islice(by_id, MOST_ROWS)):
                 while (due := self._due(batch, pass_)).rows:
-                    await self._claim(due)
+                    runs = await self._claim(due)
+                    pass_.late.update(run.state for run in runs if _is_late(run))
         except LedgerError as error:
             log.error(  # noqa: TRY400 - the text says it all
                 "ledger would not take the claims, so nothing is fired; trying again",
@@ -185,15 +188,19 @@ class Engine:
             log.critical("claim stopped by a fault of flowsched; trying again", exc_info=True)
             await self._clock.sleep(FAULT_PAUSE)
             return False
+        if pass_.late:
+            caught_up, missed = pass_.late[RunState.CLAIMED], pass_.late[RunState.MISSED]
+            log.warning("fires were late", extra={"caught_up": caught_up, "missed": missed})
         return True
 
-    async def _claim(self, due: _Rows) -> None:
-        """Have the ledger take the rows, and start what came of them. Raises LedgerError."""
+    async def _claim(self, due: _Rows) -> list[Run]:
+        """Have the ledger take the rows, start what came of them, and return it. Raises LedgerError."""
         runs = await self._ledger.claim(due.rows, due.cursors)
         self._cursors.update((cursor.schedule_id, cursor.at) for cursor in due.cursors)
         # What is caught up for one flow goes in the order in which it is started.
         for run in sorted(runs, key=lambda run: run.fire_time):
             self._start(run)
+        return runs
 
     def _due(self, batch: Sequence[Schedule], pass_: _Pass) -> _Rows:
         """Return what the batch has due, decided at this instant; about MOST_ROWS of it at most."""
@@ -282,6 +289,10 @@ class Engine:
             daemon=self._daemon,
             claimed_at=now,
         )
+
+
+def _is_late(run: Run) -> bool:
+    return run.origin is Origin.CATCH_UP or run.state is RunState.MISSED
 
 
 def _came(timing: Timing, after: datetime, until: datetime, most: int) -> list[datetime]:
