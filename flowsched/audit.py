@@ -14,9 +14,8 @@ from enum import StrEnum
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
-from flowsched import cron, timeline
+from flowsched import timeline
 from flowsched.admission import ON_TIME
-from flowsched.errors import CronError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -174,7 +173,7 @@ def _owed(term: Term, now: datetime, rules_of: Callable[[str], str]) -> _Owed:
     the runs were made all the same.
     """
     last = max(term.cursor_at, now if term.until_at is None else term.until_at)
-    return _Owed(term, last, exact=exact(term.timing, rules_of), readable=_readable(term.timing))
+    return _Owed(term, last, exact=exact(term.timing, rules_of), readable=timeline.is_readable(term.timing))
 
 
 def exact(timing: Timing, rules_of: Callable[[str], str]) -> bool:
@@ -184,17 +183,7 @@ def exact(timing: Timing, rules_of: Callable[[str], str]) -> bool:
     """
     here = rules_of(timing.timezone)
     same_rules = not here or not timing.rules or here == timing.rules
-    return same_rules and _readable(timing)
-
-
-def _readable(timing: Timing) -> bool:
-    """Tell whether this machine knows the zone, and this version the expression."""
-    try:
-        cron.zone(timing.timezone)
-        cron.parse(timing.cron)
-    except CronError:
-        return False
-    return True
+    return same_rules and timeline.is_readable(timing)
 
 
 def _expected(owed: dict[str, list[_Owed]], from_: datetime, to: datetime) -> Iterator[_Entry]:

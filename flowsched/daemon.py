@@ -19,7 +19,7 @@ from flowsched.model import RunState
 from flowsched.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from datetime import datetime, timedelta
 
     from flowsched import runner
@@ -38,6 +38,12 @@ FORGET_EVERY = 3600.0
 FORGET_AT_ONCE = 500
 FORGET_PAUSE = 1.0
 """Seconds between the rounds of forgetting, runs removed at once, and seconds between two such removals."""
+
+FORGET_STEP = 60.0
+"""Seconds by which the wall clock may be set within a round of forgetting."""
+
+RELOAD_PAUSE = 5.0
+"""Seconds until the schedules are read again that a ledger would not take just now."""
 
 
 class Daemon:
@@ -71,14 +77,24 @@ class Daemon:
         else:
             await self._apply(catalog, "catalog applied")
 
-    async def forget(self, keep: timedelta) -> None:
-        """Remove what the ledger has kept long enough, now and each hour, a little at a time; never ends."""
+    async def forget(self, keep: timedelta, clock_is_off: Callable[[], bool]) -> None:
+        """Remove what the ledger has kept long enough, each hour, a little at a time; never ends.
+
+        Not at the start, and not where the clock was set within the hour or `clock_is_off` says that others
+        have another time: a clock that is years ahead would have all of the past forgotten.
+        """
         while True:
+            wall, ticks = self._clock.now(), self._clock.monotonic()
+            await self._clock.sleep(FORGET_EVERY)
+            now = self._clock.now()
+            stepped = (now - wall).total_seconds() - (self._clock.monotonic() - ticks)
+            if abs(stepped) > FORGET_STEP or clock_is_off():
+                log.warning("old runs are not forgotten this hour, as the clock is in doubt")
+                continue
             try:
-                await self._forget(self._clock.now() - keep)
+                await self._forget(now - keep)
             except LedgerError as error:
                 log.warning("ledger would not forget old runs", extra={"error": str(error)})
-            await self._clock.sleep(FORGET_EVERY)
 
     async def stop(self, halt: asyncio.Event) -> None:
         """Fire no more; let the attempts under way end, for DRAIN seconds or until `halt`; leave the rest."""
@@ -143,7 +159,15 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
             if await _done_before(stop, daemon.start(catalog)):
                 if ready is not None:
                     ready.set()
-                await _done_before(stop, _kept(daemon, settings, ledger, reload or asyncio.Event()))
+                others = gateways.values()
+                await _done_before(
+                    stop,
+                    _kept(
+                        ledger,
+                        daemon.forget(settings.keep, lambda: any(one.clock_is_off for one in others)),
+                        _reload_when_told(daemon, settings, reload or asyncio.Event(), clock),
+                    ),
+                )
         except LedgerUnusable:
             halt.set()  # what is under way cannot be recorded any more
             raise
@@ -151,32 +175,31 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
             await daemon.stop(halt)
 
 
-async def _kept(daemon: Daemon, settings: Settings, ledger: Ledger, reload: asyncio.Event) -> None:
+async def _kept(ledger: Ledger, *beside: Coroutine[Any, Any, None]) -> None:
     """Do what is to be done beside firing, until the ledger cannot be used; then raise why."""
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(daemon.forget(settings.keep))
-            tasks.create_task(_reload_when_told(daemon, settings, reload))
-            tasks.create_task(_raise_when_unusable(ledger))
+            for work in (*beside, _raise_when_unusable(ledger)):
+                tasks.create_task(work)
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
 
 
-async def _reload_when_told(daemon: Daemon, settings: Settings, told: asyncio.Event) -> None:
+async def _reload_when_told(daemon: Daemon, settings: Settings, told: asyncio.Event, clock: Clock) -> None:
     while True:
         await told.wait()
         told.clear()
         try:
             await daemon.reload(await asyncio.to_thread(load_catalog, settings.schedules, settings))
         except ConfigError as error:
-            _refused(*map(str, error.problems))
+            for problem in map(str, error.problems):
+                log.error("catalog refused; the one before stays in force", extra={"problem": problem})  # noqa: TRY400
         except LedgerError as error:
-            _refused(str(error))
-
-
-def _refused(*problems: str) -> None:
-    for problem in problems:
-        log.error("catalog refused; the one before stays in force", extra={"problem": problem})
+            log.error(  # noqa: TRY400 - the text says it all
+                "ledger would not take the catalog; trying again", extra={"error": str(error)}
+            )
+            await clock.sleep(RELOAD_PAUSE)
+            told.set()
 
 
 def _gateway(target: Target, settings: Settings, environ: Mapping[str, str], clock: Clock) -> Gateway:

@@ -10,6 +10,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from flowsched import cron
+from flowsched.errors import CronError
 from flowsched.model import Fire
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ def fire_times(timing: Timing, after: datetime) -> Iterator[datetime]:
         after = starts_at - timedelta.resolution
     times = cron.parse(timing.cron).fires(cron.zone(timing.timezone), after)
     return times if ends_at is None else takewhile(lambda at: at < ends_at, times)
+
+
+def is_readable(timing: Timing) -> bool:
+    """Tell whether this machine knows the zone, and this version the expression.
+
+    What the ledger holds may be older than either.
+    """
+    try:
+        cron.zone(timing.timezone)
+        cron.parse(timing.cron)
+    except CronError:
+        return False
+    return True
 
 
 def due_time(schedule: Schedule, fire_time: datetime, following: datetime | None) -> datetime:

@@ -16,7 +16,7 @@ from flowsched.engine.alarms import LOOK_AGAIN
 from flowsched.engine.engine import FAULT_PAUSE, LEDGER_PAUSE, MOST_ROWS
 from flowsched.errors import LedgerError
 from flowsched.ledger import Ledger
-from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule, Source
+from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule, Source, Timing
 from tests.builders import RETRY, a_schedule
 from tests.fakes import HandClock, a_moment, eventually
 
@@ -507,9 +507,7 @@ async def test_an_edit_of_the_timing_fires_nothing_that_has_passed(
         await desk.apply(*after, revision="r2")
     await desk.settled()
 
-    # A daemon that runs claims what its schedules had due until the edit; one that starts cannot any more.
-    state = RunState.MISSED if restarted else RunState.CLAIMED
-    assert desk.fired(state) == ["edited 12:10", "edited 12:20", "edited 12:30"]
+    assert desk.fired(RunState.MISSED) == ["edited 12:10", "edited 12:20", "edited 12:30"]
     assert len(desk.runs) == 3
     desk.runs.clear()
     await desk.minutes(5)
@@ -637,3 +635,69 @@ async def test_an_edit_that_the_ledger_refuses_changes_nothing(desk: Desk, tmp_p
     await desk.minutes(10)
 
     assert desk.fired() == ["edited 12:10"]
+
+
+class Forgetful(Ledger):
+    """A ledger that puts a catalog in force and then does not say so."""
+
+    lost_answers = 0
+
+    async def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
+        cursors = await super().apply(catalog, at)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise LedgerError("the disk said no, and had done it")
+        return cursors
+
+
+async def test_an_edit_whose_answer_is_lost_is_in_force_all_the_same(tmp_path: Path) -> None:
+    ledger = await Forgetful.open(f"sqlite:///{tmp_path}/ledger.db")
+    assert isinstance(ledger, Forgetful)
+    desk = Desk(ledger, HandClock(START))
+    await desk.apply(EVERY_TEN)
+
+    ledger.lost_answers = 1
+    applying = asyncio.create_task(desk.apply(retimed(cron="15 * * * *"), revision="r2"))
+    await eventually(lambda: not ledger.lost_answers)
+    await a_moment()
+    desk.clock.advance(LEDGER_PAUSE)
+    await applying
+    await desk.minutes(20)
+
+    assert desk.fired() == ["edited 12:15"]
+    await desk.engine.stop()
+    await ledger.aclose()
+
+
+@pytest.mark.parametrize("after", [[retimed(cron="15 * * * *")], []], ids=["retimed", "removed"])
+async def test_a_fault_that_is_tried_again_after_an_edit_fires_nothing_of_before(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, after: list[Schedule]
+) -> None:
+    fails = _fails_once(timeline.due_time)
+    monkeypatch.setattr(timeline, "due_time", fails)
+    await desk.apply(replace(EVERY_TEN, jitter=timedelta(seconds=1)))
+    await desk.minutes(10)
+    assert "no fires of a schedule, by a fault of flowsched" in caplog.text
+
+    desk.clock.advance(45)
+    await desk.apply(*after, revision="r2")
+    caplog.clear()
+    await desk.minutes(20)
+
+    assert desk.fired() == ["edited 12:15"] * len(after)
+    assert desk.fired(RunState.MISSED) == ["edited 12:10"]
+    assert "fault" not in caplog.text
+
+
+@pytest.mark.parametrize("timing", [Timing("0 * * * *", "US/Pacific-New"), Timing("61 * * * *", "UTC")])
+async def test_a_timing_that_cannot_be_read_any_more_stops_nothing_and_is_said(
+    desk: Desk, caplog: pytest.LogCaptureFixture, timing: Timing
+) -> None:
+    old = replace(EVERY_TEN, timing=timing)
+    await desk.ledger.apply(Catalog({old.id: old}, "r1"), START - timedelta(hours=3))
+
+    await desk.apply(EVERY_TEN, revision="r2")
+    await desk.minutes(10)
+
+    assert desk.fired() == ["edited 12:10"]
+    assert "cannot be read any more" in caplog.text

@@ -20,6 +20,8 @@ from flowsched.errors import ConfigError, FlowschedError
 from flowsched.ops import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flowsched.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -35,10 +37,13 @@ def command(config_option: str | None) -> int:
     was cut off is in doubt at the next start. Exits with 78 where the configuration or the ledger cannot
     be used, and with 3 where it may be worth starting again.
     """
+    hurried: list[int] = []
+    # Until the loop listens: by default it would end the process.
+    signal.signal(signal.SIGHUP, lambda number, _: hurried.append(number))
     clock = SystemClock()
     logs.configure(sys.stderr, clock)
     try:
-        _run(config_option, clock)
+        _run(config_option, clock, hurried)
     except FlowschedError as error:
         for cause in _causes(error):
             log.critical("flowsched cannot run", extra=cause)
@@ -52,7 +57,7 @@ def command(config_option: str | None) -> int:
     return FINE
 
 
-def _run(config_option: str | None, clock: Clock) -> None:
+def _run(config_option: str | None, clock: Clock, hurried: Sequence[int] = ()) -> None:
     settings = need_settings(config_option)
     catalog = config.load_catalog(settings.schedules, settings)
 
@@ -60,6 +65,8 @@ def _run(config_option: str | None, clock: Clock) -> None:
         stop, halt, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
         watch_signals(stop, halt)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+        if hurried:
+            reload.set()
         try:
             await serve(
                 settings, catalog, clock=clock, environ=os.environ, stop=stop, halt=halt, reload=reload

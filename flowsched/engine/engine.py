@@ -19,11 +19,12 @@ from flowsched.admission import ON_TIME, Admitted, Due, admit, cut_off, inherito
 from flowsched.engine.alarms import Executor, Scheduler, alarms_of
 from flowsched.engine.queue import ClaimQueue
 from flowsched.enos import milliseconds, predicted_instance
-from flowsched.errors import LedgerError
+from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.model import Catalog, Cursor, NewRun, Origin, Overlap, RetryPolicy, RunState, Source
+from flowsched.retry import APART
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from flowsched.clock import Clock
     from flowsched.engine.alarms import Alarm
@@ -94,28 +95,27 @@ class Engine:
         self._alarms: dict[Timing, Alarm] = {}
         self._cursors: dict[str, datetime] = {}
         self._claims = ClaimQueue(self._claim_until, clock)
-        self._scheduler = Scheduler(clock, Executor(self._claims.want))
+        self._scheduler = Scheduler(clock, Executor(lambda alarm: self._claims.want(alarm.timing)))
 
     async def apply(self, catalog: Catalog) -> None:
         """Put a catalog in force at this instant, and deal with all that came due before it.
 
-        First what the schedules in force until now have due is claimed, as ever; where a timing ends, and
-        nobody was there to fire it, what came due is recorded as missed. Then the cursors of the timings
-        that go on say since when there is something to catch up. Raises LedgerError where the ledger cannot
-        be read or changed; what was in force stays in force.
+        Where a timing ends, what has come just now is still fired, and what came before and was not fired
+        is recorded as missed. The cursors of the timings that go on say since when there is something to
+        catch up. Raises LedgerError where the ledger cannot be read or changed just now; what was in force
+        stays in force.
         """
         async with self._claims.paused():
-            while not await self._claim_until(list(self._alarms.values()), at := self._clock.now()):
-                pass
+            at = self._clock.now()
             await self._close(catalog, at)
-            cursors = await self._ledger.apply(catalog, at)
+            cursors = await self._put_in_force(catalog, at)
             self._catalog = catalog
             self._cursors = {cursor.schedule_id: cursor.at for cursor in cursors.values()}
             self._alarms = alarms_of(catalog.schedules.values())
             self._warn_of_the_future()
             self._scheduler.put(self._alarms.values())
-        for alarm in self._alarms.values():
-            self._claims.want(alarm)
+        for timing in self._alarms:
+            self._claims.want(timing)
 
     def next_fire(self) -> datetime | None:
         """Return the next fire time of all; None when no schedule ever fires again."""
@@ -145,31 +145,75 @@ class Engine:
                 extra={"schedules": len(ahead), "until": max(ahead.values())},
             )
 
+    async def _put_in_force(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
+        """Have the ledger apply the catalog; where one is in force, until it is known to have done so.
+
+        A call that failed may have been carried out: then what is in force here would not be what is there.
+        """
+        while True:
+            try:
+                return await self._ledger.apply(catalog, at)
+            except LedgerUnusable:
+                raise
+            except LedgerError as error:
+                if not self._catalog.revision:
+                    raise
+                log.error(  # noqa: TRY400 - the text says it all
+                    "ledger would not take the catalog, so nothing is fired; trying again",
+                    extra={"error": str(error)},
+                )
+                await self._clock.sleep(LEDGER_PAUSE)
+
     async def _close(self, catalog: Catalog, at: datetime) -> None:
-        """Record as missed what came due, up to `at`, under timings that do not go on."""
+        """Deal with what came, up to `at`, under timings that do not go on."""
         terms = await self._ledger.terms_in_force()
         kept = {term.schedule_id for term in inheritors(terms, catalog.schedules).values()}
         for term in terms.values():
-            if term.schedule_id not in kept and term.flow is not None:
+            if term.schedule_id in kept or term.flow is None:
+                continue
+            if timeline.is_readable(term.timing):
                 await self._close_term(term, catalog, at)
+            else:
+                log.error(
+                    "a timing that was in force cannot be read any more; what it had due is not known",
+                    extra={
+                        "schedule": term.schedule_id,
+                        "cron": term.timing.cron,
+                        "timezone": term.timing.timezone,
+                        "since": term.cursor_at,
+                    },
+                )
 
     async def _close_term(self, term: Term, catalog: Catalog, at: datetime) -> None:
         reason = cut_off(catalog.schedules.get(term.schedule_id))
         cursor = term.cursor_at
         while fire_times := _came(term.timing, cursor, at, MOST_ROWS):
             cursor = fire_times[-1]
-            rows = [self._cut_off_row(term, fire_time, reason, catalog) for fire_time in fire_times]
+            rows = [self._last_row(term, fire_time, reason, catalog, at) for fire_time in fire_times]
             runs = await self._ledger.claim(rows, [Cursor(term.schedule_id, term.timing, cursor)])
             for run in runs:
                 self._start(run)
 
-    async def _claim_until(self, alarms: Sequence[Alarm], until: datetime) -> bool:
+    def _last_row(
+        self, term: Term, fire_time: datetime, reason: str, catalog: Catalog, at: datetime
+    ) -> NewRun:
+        """Return the row of a fire time whose timing ends: fired if it has come just now, or missed."""
+        schedule = self._catalog.schedules.get(term.schedule_id)
+        if schedule is None or at - fire_time > ON_TIME:
+            return self._cut_off_row(term, fire_time, reason, catalog)
+        following = next(timeline.fire_times(term.timing, fire_time), None)
+        due = Due(fire_time, timeline.due_time(schedule, fire_time, following))
+        (decision,) = admit(schedule, [due], at)
+        return self._row(schedule, decision, at, Counter())
+
+    async def _claim_until(self, timings: Iterable[Timing], until: datetime) -> bool:
         """Claim all that has come by `until`, schedule by schedule.
 
         False, after a pause, where something stood in the way: then it is to be done again, with a new
         `until`, for what has come meanwhile may make all the difference.
         """
-        by_id = heapq.merge(*(alarm.schedules for alarm in alarms), key=lambda schedule: schedule.id)
+        sharers = (self._alarms[timing].schedules for timing in timings if timing in self._alarms)
+        by_id = heapq.merge(*sharers, key=lambda schedule: schedule.id)
         pass_ = _Pass(until)
         try:
             while batch := list(itertools.islice(by_id, MOST_ROWS)):
@@ -221,7 +265,7 @@ class Engine:
                     extra={"schedule": schedule.id},
                 )
                 pass_.faulty.add(schedule.id)
-                self._claims.want_after(FAULT_PAUSE, self._alarms[schedule.timing])
+                self._claims.want_after(FAULT_PAUSE, schedule.timing)
         return due
 
     def _add_due(self, due: _Rows, schedule: Schedule, pass_: _Pass, now: datetime) -> None:
@@ -237,10 +281,12 @@ class Engine:
         self, schedule: Schedule, decision: Admitted, now: datetime, queued: Counter[tuple[str, int]]
     ) -> NewRun:
         assert schedule.target is not None  # noqa: S101 - a catalog is loaded with settings here
-        ahead = 0
+        time_to_send = schedule.retry.deadline
         if decision.origin is Origin.CATCH_UP:
-            ahead = queued[schedule.target, schedule.flow]
+            # Each run of the flow that is caught up before it may take its whole time, and its distance.
             queued[schedule.target, schedule.flow] += 1
+            if queued[schedule.target, schedule.flow] > 1:
+                time_to_send = queued[schedule.target, schedule.flow] * max(time_to_send, APART)
         return NewRun(
             schedule_id=schedule.id,
             fire_time=decision.fire_time,
@@ -253,8 +299,7 @@ class Engine:
             predicted_instance=predicted_instance(schedule.flow, milliseconds(decision.fire_time)),
             due_at=decision.due_at,
             retry=schedule.retry,
-            # Each run of the flow that is caught up before it may take its whole time.
-            deadline=max(now, decision.due_at) + (1 + ahead) * schedule.retry.deadline,
+            deadline=max(now, decision.due_at) + time_to_send,
             overlap=schedule.overlap,
             overlap_fallback=schedule.overlap_fallback,
             watch=schedule.watch,

@@ -7,20 +7,20 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
     from datetime import datetime
 
     from flowsched.clock import Clock
-    from flowsched.engine.alarms import Alarm
+    from flowsched.model import Timing
 
 
 class ClaimQueue:
-    """Claims for the alarms that have rung; in one task, so of two fires at once the first by id wins."""
+    """Claims for timings whose alarms rang; in one task, so of two fires at once the first by id wins."""
 
-    def __init__(self, claim: Callable[[Sequence[Alarm], datetime], Awaitable[bool]], clock: Clock) -> None:
+    def __init__(self, claim: Callable[[Iterable[Timing], datetime], Awaitable[bool]], clock: Clock) -> None:
         self._claim = claim
         self._clock = clock
-        self._wanted: set[Alarm] = set()
+        self._wanted: set[Timing] = set()
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -31,32 +31,28 @@ class ClaimQueue:
         """Whether something is wanted, or being claimed."""
         return self._changed.is_set() or self._turn.locked()
 
-    def want(self, alarm: Alarm) -> None:
-        """Have what is due for this alarm claimed; to be called in the running event loop."""
-        self._wanted.add(alarm)
+    def want(self, timing: Timing) -> None:
+        """Have what is due under this timing claimed; to be called in the running event loop."""
+        self._wanted.add(timing)
         self._changed.set()
         if not self._started:
             self._started = True
             self._keep(self._claim_what_is_wanted())
 
-    def want_after(self, seconds: float, alarm: Alarm) -> None:
+    def want_after(self, seconds: float, timing: Timing) -> None:
         """Do so when that many seconds have passed."""
 
         async def later() -> None:
             await self._clock.sleep(seconds)
-            self.want(alarm)
+            self.want(timing)
 
         self._keep(later())
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Wait until what is being claimed is, and have nothing claimed inside the block.
-
-        What rings meanwhile is forgotten, unless the block fails: it puts other alarms in place.
-        """
+        """Wait until what is being claimed is, and have nothing claimed inside the block."""
         async with self._turn:
             yield
-            self._wanted.clear()
 
     async def stop(self) -> None:
         """Cancel what is being claimed, and claim no more, whoever may ask for it later."""
@@ -74,7 +70,7 @@ class ClaimQueue:
             await self._changed.wait()
             async with self._turn:
                 self._changed.clear()
-                alarms, self._wanted = self._wanted, set()
-                if not await self._claim(list(alarms), self._clock.now()):
-                    self._wanted |= alarms
+                timings, self._wanted = self._wanted, set()
+                if not await self._claim(timings, self._clock.now()):
+                    self._wanted |= timings
                     self._changed.set()
