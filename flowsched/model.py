@@ -127,7 +127,7 @@ class RetryPolicy:
     multiplier: float
     max_backoff: timedelta
     deadline: timedelta
-    """Counted from the claim; no attempt begins after it, but one that has begun may end later."""
+    """Counted from when it is due, or claimed if that is later; an attempt that has begun may end later."""
     attempt_timeout: timedelta
     """For one attempt as a whole: token, connection, request and reply."""
 
@@ -394,9 +394,9 @@ class Limits:
     """What a target may be asked to bear."""
 
     concurrency: int
-    """Trigger calls under way at once."""
+    """Calls under way at once: triggers, and looks at instances."""
     rate_per_minute: int | None
-    """Trigger calls begun in any 60 seconds; None: no limit of ours."""
+    """Calls begun in any 60 seconds; None: no limit of ours. Triggers go before looks."""
 
 
 @dataclass(frozen=True, slots=True)

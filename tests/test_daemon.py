@@ -250,6 +250,28 @@ async def test_sighup_takes_what_is_valid_and_keeps_what_was_in_force_otherwise(
     assert len(plant.triggers()) == 1
 
 
+async def test_sighup_while_it_starts_is_heeded_when_it_has(plant: Plant) -> None:
+    (plant.folder / "schedules" / "many.yaml").write_text(
+        "schedules:\n"
+        + "".join(f"  s{n}: {{cron: '0 0 1 1 *', timezone: UTC, flow: 1}}\n" for n in range(3000))
+    )
+    daemon = await plant.start()
+    status = f"/proc/{daemon.process.pid}/status"
+    await eventually(lambda: _catches(status, signal.SIGHUP), within=20)
+    daemon.tell(signal.SIGHUP)
+
+    await daemon.says("daemon ready")
+    await daemon.says("catalog unchanged")
+    daemon.tell(signal.SIGTERM)
+    assert await daemon.ends() == 0
+
+
+def _catches(status: str, number: signal.Signals) -> bool:
+    with open(status, encoding="ascii") as file:  # noqa: PTH123 - not a file of ours
+        (caught,) = (line.split()[1] for line in file if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 async def test_a_second_daemon_on_one_ledger_is_refused_with_78(plant: Plant) -> None:
     first = await plant.start()
     await first.says("daemon ready")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,14 +23,21 @@ def a_turnstile(concurrency: int = 1, rate: int | None = None) -> tuple[Turnstil
 class Visitor:
     """Goes through the turnstile, and stays until told to leave."""
 
-    def __init__(self, turnstile: Turnstile, arrived: Callable[[Visitor], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        turnstile: Turnstile,
+        arrived: Callable[[Visitor], None] = lambda _: None,
+        *,
+        urgent: bool = True,
+    ) -> None:
         self.place: Place | None = None
         self._leave = asyncio.Event()
         self._arrived = arrived
+        self._urgent = urgent
         self.task = asyncio.create_task(self._visit(turnstile))
 
     async def _visit(self, turnstile: Turnstile) -> None:
-        async with turnstile.place() as self.place:
+        async with turnstile.place(urgent=self._urgent) as self.place:
             self._arrived(self)
             await self._leave.wait()
 
@@ -238,3 +246,35 @@ async def test_without_a_rate_nothing_is_kept_of_calls() -> None:
             (await stack.enter_async_context(turnstile.place())).sent()
 
     assert not turnstile._expiries
+
+
+async def test_whoever_is_urgent_waits_for_one_at_most_that_is_not() -> None:
+    turnstile, _ = a_turnstile(concurrency=1)
+    inside = Visitor(turnstile)
+    await settle()
+    patient = [Visitor(turnstile, urgent=False) for _ in range(5)]
+    await settle()
+    urgent = [Visitor(turnstile) for _ in range(2)]
+    await settle()
+
+    order = [inside, patient[0], *urgent, *patient[1:]]
+    for visitor, after in pairwise(order):
+        await visitor.leave()
+        assert after.is_inside()
+
+    assert turnstile.waiting == 0
+    await order[-1].leave()
+
+
+async def test_one_that_is_not_urgent_and_gives_up_lets_the_next_of_its_kind_stand_in_line() -> None:
+    turnstile, _ = a_turnstile(concurrency=1)
+    inside = Visitor(turnstile)
+    await settle()
+    first, second = (Visitor(turnstile, urgent=False) for _ in range(2))
+    await settle()
+
+    await cancel(first)
+    await inside.leave()
+
+    assert second.is_inside()
+    await second.leave()

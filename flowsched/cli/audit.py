@@ -266,7 +266,9 @@ def _verdict(tally: Tally) -> str:
     if tally.gaps or tally.surplus:
         return f"{_count(tally.gaps, 'gap')}, {tally.surplus:,} surplus"
     aligned = tally.verdicts[Verdict.ALIGNED]
-    return f"nothing missing, nothing twice: {_count(aligned, 'fire time')}, each with one run"
+    text = f"nothing missing, nothing twice: {_count(aligned, 'fire time')}, each with one run"
+    unsent = sum(tally.states[state] for state in (RunState.MISSED, RunState.SKIPPED, RunState.FAILED))
+    return f"{text}; of these, {unsent:,} started no flow, for the reasons recorded" if unsent else text
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from flowsched.cli.output import format_option, print_json, print_table
 from flowsched.errors import UsageError, quoted
 from flowsched.ledger import Ledger
 from flowsched.model import FlowState, RunState
+from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -161,9 +162,19 @@ def _columns(shown: _Shown) -> dict[str, Callable[[Run], object]]:
         **(flow if shown.watches else {}),
         "origin": lambda run: run.origin,
         "attempts": lambda run: run.attempts,
-        "instance": lambda run: run.instance,
-        "reason": lambda run: "; ".join(filter(None, (run.reason, run.note))),
+        "instance": _instance,
+        "reason": _reason,
     }
+
+
+def _instance(run: Run) -> str | None:
+    """Return the instance; of a run in doubt the one to look for in EnOS, with a question mark."""
+    return f"{run.predicted_instance}?" if run.state is RunState.IN_DOUBT else run.instance
+
+
+def _reason(run: Run) -> str:
+    again = run.retry_at and f"again at {stamp(run.retry_at)}"
+    return "; ".join(filter(None, (again, run.reason, run.note)))
 
 
 def _flow(watch: Watch | None) -> str | None:

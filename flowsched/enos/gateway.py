@@ -77,8 +77,11 @@ class Gateway:
         return self._comparison.apart
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
+    async def turn(self, *, urgent: bool = True) -> AsyncIterator[Turn]:
         """Wait, in order of arrival, until the limits of the target allow another call; hold the turn.
+
+        Those that are not urgent stand in one line behind each other, of which only the first stands in the
+        line of the urgent.
 
         The rate counts calls that begin in any 60 seconds of the clock's monotonic time. A call that is
         sent again at once with a new token is counted too, and does not wait; nor does a second call within
@@ -86,7 +89,7 @@ class Gateway:
         longer.
         """
         try:
-            async with self._turnstile.place() as place:
+            async with self._turnstile.place(urgent=urgent) as place:
                 slot = self._idle.pop() if self._idle else Slot(self._build)
                 try:
                     yield Turn(self._calls, slot, place)

@@ -1,10 +1,10 @@
-"""Who may call next: a bound on calls at once, and on calls begun in any minute, first come first served."""
+"""Who may call next: a bound on calls at once, and on calls begun in any minute."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ WINDOW = 60.0
 
 class Turnstile:
     """Lets through as many as the limits allow, in the order of their coming.
+
+    Of those that are not urgent, one at a time stands in the queue, so that whoever is urgent waits for one
+    of them at most: a gateway that is down has many runs looked up, and others are still to be triggered.
 
     The rate counts calls where they begin (`Place.sent`), and counts a place that has not sent yet as if
     it did so now: whatever happens between being let through and sending, no 60 seconds see more places
@@ -35,14 +38,15 @@ class Turnstile:
         self._rate = limits.rate_per_minute
         self._clock = clock
         self._head_of_the_queue = asyncio.Lock()
+        self._not_urgent = asyncio.Lock()
         self._unsent = 0
         self._expiries: deque[float] = deque()
         self._changed = asyncio.Event()
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[Place]:
+    async def place(self, *, urgent: bool = True) -> AsyncIterator[Place]:
         """Wait for a place and hold it. Cancelled while waiting, nothing is held."""
-        await self._enter()
+        await self._enter(urgent=urgent)
         place = Place(self)
         try:
             yield place
@@ -62,10 +66,10 @@ class Turnstile:
         if self._rate is not None:
             self._expiries.append(self._clock.monotonic() + WINDOW)
 
-    async def _enter(self) -> None:
+    async def _enter(self, *, urgent: bool) -> None:
         self.waiting += 1
         try:
-            async with self._head_of_the_queue:
+            async with nullcontext() if urgent else self._not_urgent, self._head_of_the_queue:
                 await self._free.acquire()
                 try:
                     await self._wait_for_the_rate()
