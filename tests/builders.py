@@ -124,7 +124,8 @@ _TARGET = Target(
 
 
 def a_schedule(id: str = "nightly", cron: str = "30 2 * * *", zone: str = "UTC", **more: Any) -> Schedule:  # noqa: A002
-    return replace(_SCHEDULE, id=id, timing=Timing(cron, zone), **more)
+    bounds = {name: more.pop(name, None) for name in ("starts_at", "ends_at")}
+    return replace(_SCHEDULE, id=id, timing=Timing(cron, zone, **bounds), **more)
 
 
 def a_new_run(**more: Any) -> NewRun:

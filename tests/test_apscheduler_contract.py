@@ -122,7 +122,7 @@ async def test_all_alarms_of_one_minute_ring_in_one_go(bench: Bench) -> None:
         bench._ring(alarm)
         asyncio.get_running_loop().call_soon(lambda: rang_together.append(len(bench.rang)))
 
-    bench.executor._ring = ring
+    bench.executor.ring = ring
 
     await bench.pass_minutes(1)
 

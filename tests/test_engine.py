@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -701,3 +703,98 @@ async def test_a_timing_that_cannot_be_read_any_more_stops_nothing_and_is_said(
 
     assert desk.fired() == ["edited 12:10"]
     assert "cannot be read any more" in caplog.text
+
+
+async def test_a_clock_that_is_set_right_while_it_claims_fires_nothing_of_the_future(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = desk.ledger.claim
+
+    async def claimed_and_set_right(rows: Sequence[NewRun], cursors: Sequence[Cursor]) -> list[Run]:
+        runs = await claim(rows, cursors)
+        desk.clock.step(START + timedelta(minutes=1))
+        return runs
+
+    await desk.apply(a_schedule("minutely", "* * * * *", catch_up=CatchUp.NONE))
+    desk.clock.step(START + timedelta(hours=25))
+    monkeypatch.setattr(desk.ledger, "claim", claimed_and_set_right)
+    await desk.passes(LOOK_AGAIN)
+    await desk.settled()
+
+    assert desk.fired() == []
+    assert len(desk.runs) == MOST_ROWS
+
+
+async def test_a_clock_that_was_ahead_while_the_ledger_refused_silences_nothing(tmp_path: Path) -> None:
+    ledger = await Stubborn.open(f"sqlite:///{tmp_path}/ledger.db")
+    assert isinstance(ledger, Stubborn)
+    desk = Desk(ledger, HandClock(START))
+    await desk.apply(
+        a_schedule("minutely", "* * * * *"),
+        a_schedule("until", "* * * * *", ends_at=START + timedelta(hours=1), flow=2430),
+    )
+    await desk.passes(1)
+
+    ledger.refusals = 1
+    desk.clock.step(desk.clock.now() + timedelta(days=1))
+    await desk.passes(LOOK_AGAIN)
+    desk.clock.step(START + timedelta(seconds=16))
+    for _ in range(20):
+        await desk.passes(LOOK_AGAIN)
+
+    assert desk.fired() == [f"{name} 12:0{n}" for n in range(1, 6) for name in ("minutely", "until")]
+    await desk.engine.stop()
+    await ledger.aclose()
+
+
+class Mumbling(Ledger):
+    """A ledger that makes a claim and then does not say so."""
+
+    lost_answers = 0
+
+    async def claim(self, rows: Sequence[NewRun], cursors: Sequence[Cursor]) -> list[Run]:
+        runs = await super().claim(rows, cursors)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise LedgerError("the disk said no, and had done it")
+        return runs
+
+
+@pytest.mark.parametrize("edited", [True, False], ids=["edited", "not edited"])
+async def test_a_claim_whose_answer_was_lost_is_carried_though_the_clock_is_set_back(
+    tmp_path: Path, *, edited: bool
+) -> None:
+    ledger = await Mumbling.open(f"sqlite:///{tmp_path}/ledger.db")
+    assert isinstance(ledger, Mumbling)
+    desk = Desk(ledger, HandClock(START))
+    await desk.apply(a_schedule("hourly", "1 * * * *"))
+
+    ledger.lost_answers = 1
+    await desk.passes(30)
+    assert desk.runs == []
+    desk.clock.step(START)
+    if edited:
+        applying = asyncio.create_task(desk.apply(a_schedule("hourly", "30 * * * *"), revision="r2"))
+        await a_moment()
+        desk.clock.advance(LEDGER_PAUSE)
+        await applying
+    else:
+        await desk.passes(LEDGER_PAUSE)
+    await desk.settled()
+
+    assert desk.fired() == ["hourly 12:01"]
+    await desk.engine.stop()
+    await ledger.aclose()
+
+
+async def test_a_term_that_an_old_version_has_recorded_without_its_flow_is_closed_all_the_same(
+    desk: Desk, tmp_path: Path
+) -> None:
+    await desk.apply(EVERY_TEN)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as other, other:
+        other.execute("UPDATE timings SET flow = NULL, target = NULL")
+
+    desk.clock.step(START + timedelta(minutes=35))
+    await desk.restart(retimed(cron="0 0 * * *"))
+
+    assert desk.fired(RunState.MISSED) == ["edited 12:10", "edited 12:20", "edited 12:30"]

@@ -86,6 +86,8 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
         self._zone = _ClockZone(clock)
         self._alarm_task: asyncio.Task[None] | None = None
         self._looked_at = (clock.now(), clock.monotonic())
+        self._put: list[Alarm] = []
+        self._executor = executor
         super().__init__(
             timezone=self._zone,
             executors={"default": executor},
@@ -98,7 +100,8 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
             self.start(paused=True)
         self.pause()
         self.remove_all_jobs()
-        for alarm in alarms:
+        self._put = list(alarms)
+        for alarm in self._put:
             self.add_job(_rung_by_the_executor, _Trigger(alarm, self._zone))
         self.resume()
 
@@ -120,16 +123,23 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
 
     def _process_jobs(self) -> float | None:
         """Ring what is due; whatever goes wrong in that, go on waking up."""
-        self._compare_clocks()
         try:
+            if self._stepped_back():
+                self._set_anew()
             wait: float | None = super()._process_jobs()
         except Exception:
             log.critical("wake-up stopped by a fault; waking up again soon", exc_info=True)
             return LOOK_AGAIN
         return wait
 
-    def _compare_clocks(self) -> None:
-        """Say when the wall clock was set, or the machine slept, since the last look."""
+    def _set_anew(self) -> None:
+        """Set every alarm by the clock as it is now: by what it was, they would ring too late or never."""
+        self.put(self._put)
+        for alarm in self._put:
+            self._executor.ring(alarm)
+
+    def _stepped_back(self) -> bool:
+        """Say when the wall clock was set, or the machine slept, since the last look; tell if it was back."""
         (wall, ticks), self._looked_at = self._looked_at, (self._clock.now(), self._clock.monotonic())
         stepped = (self._looked_at[0] - wall).total_seconds() - (self._looked_at[1] - ticks)
         if stepped > STEP:
@@ -137,8 +147,9 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
         elif stepped < -STEP:
             way = "back: what has fired does not fire again"
         else:
-            return
+            return False
         log.warning("the wall clock stepped %s", way, extra={"seconds": round(stepped, 3)})
+        return stepped < 0
 
     async def _wake_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -176,9 +187,9 @@ class Executor(BaseExecutor):  # type: ignore[misc]
 
     def __init__(self, ring: Callable[[Alarm], None]) -> None:
         super().__init__()
-        self._ring = ring
+        self.ring = ring
 
     def _do_submit_job(self, job: Any, _: list[datetime]) -> None:
-        self._ring(job.trigger.alarm)
+        self.ring(job.trigger.alarm)
         # After `submit_job`, which calls this, has counted it.
         asyncio.get_running_loop().call_soon(self._run_job_success, job.id, [])

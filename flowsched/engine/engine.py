@@ -10,8 +10,9 @@ import heapq
 import itertools
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flowsched import timeline
@@ -94,6 +95,8 @@ class Engine:
         self._catalog = Catalog({}, "")
         self._alarms: dict[Timing, Alarm] = {}
         self._cursors: dict[str, datetime] = {}
+        self._unheard = False
+        """Whether the latest claim may have been made without an answer."""
         self._claims = ClaimQueue(self._claim_until, clock)
         self._scheduler = Scheduler(clock, Executor(lambda alarm: self._claims.want(alarm.timing)))
 
@@ -107,6 +110,7 @@ class Engine:
         """
         async with self._claims.paused():
             at = self._clock.now()
+            await self._start_what_was_claimed_unheard()
             await self._close(catalog, at)
             cursors = await self._put_in_force(catalog, at)
             self._catalog = catalog
@@ -168,7 +172,7 @@ class Engine:
         """Deal with what came, up to `at`, under timings that do not go on."""
         terms = await self._ledger.terms_in_force()
         kept = {term.schedule_id for term in inheritors(terms, catalog.schedules).values()}
-        for term in terms.values():
+        for term in map(partial(_completed, catalog), terms.values()):
             if term.schedule_id in kept or term.flow is None:
                 continue
             if timeline.is_readable(term.timing):
@@ -216,14 +220,18 @@ class Engine:
         by_id = heapq.merge(*sharers, key=lambda schedule: schedule.id)
         pass_ = _Pass(until)
         try:
+            await self._start_what_was_claimed_unheard()
             while batch := list(itertools.islice(by_id, MOST_ROWS)):
                 while (due := self._due(batch, pass_)).rows:
+                    if self._clock.now() < until:
+                        # Set back meanwhile: what had come by the clock as it was may be yet to come.
+                        return False
                     runs = await self._claim(due)
                     pass_.late.update(run.state for run in runs if _is_late(run))
         except LedgerError as error:
             log.error(  # noqa: TRY400 - the text says it all
                 "ledger would not take the claims, so nothing is fired; trying again",
-                extra={"due": len(due.rows), "schedules": len(due.cursors), "error": str(error)},
+                extra={"error": str(error)},
             )
             await self._clock.sleep(LEDGER_PAUSE)
             return False
@@ -239,12 +247,29 @@ class Engine:
 
     async def _claim(self, due: _Rows) -> list[Run]:
         """Have the ledger take the rows, start what came of them, and return it. Raises LedgerError."""
+        self._unheard = True
         runs = await self._ledger.claim(due.rows, due.cursors)
+        self._unheard = False
         self._cursors.update((cursor.schedule_id, cursor.at) for cursor in due.cursors)
         # What is caught up for one flow goes in the order in which it is started.
         for run in sorted(runs, key=lambda run: run.fire_time):
             self._start(run)
         return runs
+
+    async def _start_what_was_claimed_unheard(self) -> None:
+        """Start what a claim has made whose answer was lost, and go on from where its cursors stand.
+
+        The claim cannot just be repeated: by now other fire times may be due, and the same ones decided
+        otherwise. Raises LedgerError.
+        """
+        if not self._unheard:
+            return
+        terms = await self._ledger.terms_in_force()
+        self._cursors.update((id_, terms[id_].cursor_at) for id_ in self._cursors if id_ in terms)
+        for run in await self._ledger.open_runs():
+            if run.daemon == self._daemon and run.state is RunState.CLAIMED and not run.attempts:
+                self._start(run)
+        self._unheard = False
 
     def _due(self, batch: Sequence[Schedule], pass_: _Pass) -> _Rows:
         """Return what the batch has due, decided at this instant; about MOST_ROWS of it at most."""
@@ -334,6 +359,14 @@ class Engine:
             daemon=self._daemon,
             claimed_at=now,
         )
+
+
+def _completed(catalog: Catalog, term: Term) -> Term:
+    """Return a term that an old version has recorded without its flow with that of the schedule's now."""
+    schedule = catalog.schedules.get(term.schedule_id)
+    if term.flow is not None or schedule is None:
+        return term
+    return replace(term, target=schedule.target, flow=schedule.flow, task=schedule.task)
 
 
 def _is_late(run: Run) -> bool:
