@@ -59,7 +59,7 @@ class Daemon:
     async def start(self, catalog: Catalog) -> None:
         """Take up what a former process left, then put the catalog in force. Raises LedgerError."""
         unfinished = await self._ledger.open_runs()
-        await self._runner.take_up(unfinished)
+        await self._runner.take_up(unfinished, catalog.schedules)
         await self._apply(
             catalog,
             "daemon ready",

@@ -137,6 +137,11 @@ class Turn:
         self._slot = slot
         self._place = place
 
+    @property
+    def left_at(self) -> float | None:
+        """When a byte of the latest call may have left, by the clock's monotonic time; None: none has."""
+        return self._place.left_at
+
     async def trigger(self, request: TriggerRequest, timeout: float) -> Answer:
         """Make one attempt to trigger, and say what came of it."""
         return await self._calls.make(self._slot, self._place, request, timeout, meaning_of)

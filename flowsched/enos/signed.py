@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from flowsched.enos.faults import noted
@@ -66,7 +65,7 @@ class SignedCalls:
 
         Raises nothing but CancelledError. `timeout` is in real seconds, for everything.
         """
-        attempt = _Attempt(hidden=[self._access_key, self._secret_key])
+        attempt = _Attempt([self._access_key, self._secret_key], place.leaves)
         found: Found | Answer
         try:
             async with asyncio.timeout(timeout):
@@ -128,12 +127,16 @@ class _Attempt:
 
     hidden: list[str] = field(repr=False)
     """What must not be seen in anything that is told of it."""
-    progress: Progress = field(default_factory=partial(Progress, _NO_TOKEN_YET))
+    on_sending: Callable[[], None]
+    progress: Progress = field(init=False)
     unsent: Outcome = Outcome.NOT_SENT
     """What it means that nothing of the last sending has left."""
 
+    def __post_init__(self) -> None:
+        self.progress = Progress(_NO_TOKEN_YET, self.on_sending)
+
     def token_was_refused(self) -> None:
-        self.progress = Progress(_NO_TOKEN_YET)
+        self.progress = Progress(_NO_TOKEN_YET, self.on_sending)
         self.unsent = Outcome.REFUSED_FOR_NOW
 
     def without_token(self, answer: Answer) -> Answer:

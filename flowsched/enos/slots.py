@@ -49,8 +49,11 @@ class Call:
 class Progress:
     """How far a call has got; kept by the caller, since the call may be cancelled at any point."""
 
-    def __init__(self, stage: str = "before connecting") -> None:
+    def __init__(
+        self, stage: str = "before connecting", on_sending: Callable[[], None] = lambda: None
+    ) -> None:
         self.stage = stage
+        self._on_sending = on_sending
         self.sent = False
         """Whether a byte of the request may have left. Set before the first is written to a socket."""
         self.socket: Any = None
@@ -65,7 +68,9 @@ class Progress:
         if step == _CONNECTED:
             self.socket = info["return_value"]
         self.stage = _STAGES.get(step, self.stage)
-        self.sent = self.sent or step == _SENDING
+        if step == _SENDING:
+            self.sent = True
+            self._on_sending()
 
 
 class Slot:

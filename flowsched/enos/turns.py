@@ -54,6 +54,10 @@ class Turnstile:
             place.give_back()
             self._free.release()
 
+    def ticks(self) -> float:
+        """Return the clock's monotonic time."""
+        return self._clock.monotonic()
+
     def count(self, *, sent: bool) -> None:
         """Take note that a place is no longer unsent: because it has sent, or because it never will."""
         self._unsent -= 1
@@ -104,6 +108,12 @@ class Place:
     def __init__(self, turnstile: Turnstile) -> None:
         self._turnstile = turnstile
         self._unsent = True
+        self.left_at: float | None = None
+        """When a byte of the latest call may have left, by the clock's monotonic time; None: none has."""
+
+    def leaves(self) -> None:
+        """Take note that the first byte of a call leaves now; it may have begun long before."""
+        self.left_at = self._turnstile.ticks()
 
     def sent(self) -> None:
         """Count a call that begins now. A further call from one place is counted too, but did not wait."""
