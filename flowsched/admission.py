@@ -93,14 +93,21 @@ class Overlapping:
     """Why it is skipped, or what is to be noted of the run; None where nothing stands in its way."""
 
 
-def overlapping(run: Run, sightings: Mapping[str, Sighting]) -> Overlapping:
-    """Decide by what EnOS says of the previous instances; those that it cannot tell of, by the fall-back."""
+def overlapping(run: Run, made: Mapping[str, datetime], sightings: Mapping[str, Sighting]) -> Overlapping:
+    """Decide by what is known of the instances that other runs have made; of the rest, by the fall-back.
+
+    `made` has the fire time of each instance. That of a later fire is not cancelled for an earlier one, which
+    is skipped: it was overtaken.
+    """
     going = [id_ for id_, one in sightings.items() if one.seen is Seen.FOUND and one.flow is FlowState.GOING]
     unclear = [id_ for id_, one in sightings.items() if one.seen is Seen.UNCLEAR]
     if going and run.overlap is Overlap.SKIP:
         return Overlapping(skip=True, cancel=(), text=f"overlap: {sightings[going[0]].detail}")
+    if later := [id_ for id_ in going if made[id_] > run.fire_time]:
+        text = f"overlap: a later fire's instance {later[0]} is going"
+        return Overlapping(skip=True, cancel=(), text=text)
     if unclear:
-        said = f"overlap: EnOS does not tell whether {unclear[0]} is going ({sightings[unclear[0]].detail})"
+        said = f"overlap: it is not known whether {unclear[0]} is going ({sightings[unclear[0]].detail})"
         if run.overlap_fallback is Overlap.SKIP:
             return Overlapping(skip=True, cancel=(), text=f"{said}, and overlap_fallback is skip")
         return Overlapping(

@@ -152,9 +152,10 @@ def look_after(run: Run, doubt: Doubt, *, age: timedelta, now: datetime, draw: f
 
 
 def still_in_doubt(run: Run, now: datetime) -> NextStep | None:
-    """Return what is recorded of a run that is in doubt when its deadline has passed; None: it is, or is not.
+    """Return what is recorded of a run that is in doubt when its deadline has passed; None: nothing.
 
-    It is recorded, and so told, once; whatever a look shows later settles it.
+    It is recorded, and so told, once: the reason is the mark of that, and nothing but a new attempt takes it
+    away. None before the deadline, and where it has been told. Whatever a look shows later settles the run.
     """
     reason = run.reason or ""
     if now <= run.deadline or reason.startswith(_STILL):
@@ -166,15 +167,22 @@ def still_in_doubt(run: Run, now: datetime) -> NextStep | None:
     )
 
 
-def withheld(run: Run, *, now: datetime, draining: bool) -> Answer | None:
-    """Return the answer of an attempt whose start is recorded, but which must not be sent any more.
+def withheld(run: Run, *, now: datetime, draining: bool) -> tuple[Answer, NextStep] | None:
+    """Return what came of an attempt whose start is recorded, but which must not be sent any more.
 
-    To record it may have taken the ledger long: past the deadline, or into the drain. None: send it.
+    To record it may have taken the ledger long: past the deadline, which ends the run, or into the drain,
+    after which the run goes on, however many attempts it has left. None: send it.
     """
-    if now <= run.deadline and not draining:
+    if now > run.deadline:
+        detail = "not sent: the deadline passed while the ledger recorded its start"
+        # This one was no attempt, as far as EnOS is concerned.
+        step = expired(replace(run, attempts=run.attempts - 1))
+    elif draining:
+        detail = "not sent: flowsched is stopping"
+        step = NextStep(RunState.WAITING, detail, now)
+    else:
         return None
-    why = "flowsched is stopping" if draining else "the deadline passed while the ledger recorded its start"
-    return Answer(outcome=Outcome.NOT_SENT, detail=f"not sent: {why}", retry_after=timedelta(0))
+    return Answer(outcome=Outcome.NOT_SENT, detail=detail), step
 
 
 def taken_up(run: Run, now: datetime) -> NextStep | None:

@@ -104,6 +104,7 @@ OLD = Scene(schedules=f"noon: {_ONE}", ends={"noon": (RunState.TRIGGERED,)}, for
 
 FAILED = {"noon": (RunState.FAILED,)}
 AFTER_THE_DEADLINE = timedelta(hours=25)
+AFTER_THE_WINDOW = timedelta(hours=49)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +245,15 @@ WRITES = (
         after=_SENDING,
     ),
     Step(
+        name="begin-after-the-deadline",
+        does="begin_attempt",
+        arrow=(RunState.CLAIMED, RunState.SENDING),
+        before="the run is claimed, and its deadline has passed, though not the window of its schedule",
+        after="attempt 1 has begun, with another deadline",
+        former=Point(CLAIM, Moment.KNOWN),
+        downtime=AFTER_THE_DEADLINE,
+    ),
+    Step(
         name="begin-after-waiting",
         does="begin_attempt",
         arrow=(RunState.WAITING, RunState.SENDING),
@@ -331,10 +341,10 @@ WRITES = (
         name="settle-claimed-as-expired",
         does="settle",
         arrow=(RunState.CLAIMED, RunState.FAILED),
-        before=_CLAIMED,
-        after="the run has failed: its deadline passed",
+        before="the run is claimed, and the window of its schedule has passed",
+        after="the run has failed: it was too late to catch it up",
         former=Point(CLAIM, Moment.KNOWN),
-        downtime=AFTER_THE_DEADLINE,
+        downtime=AFTER_THE_WINDOW,
         ends=FAILED,
     ),
     Step(

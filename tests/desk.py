@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowsched.ledger.thread import LedgerThread
-    from flowsched.model import Answer, Attempt, NewRun, NextStep, Run, RunState
+    from flowsched.model import Answer, Attempt, NewRun, NextStep, Run, RunState, Schedule
     from flowsched.runner import Gateway
 
 FIRE = datetime(2026, 1, 1, 2, 30, tzinfo=UTC)
@@ -63,11 +63,11 @@ class Desk:
         await self.quiet()
         return run
 
-    async def restart(self) -> None:
-        """As a new process on the same ledger, which was killed before."""
+    async def restart(self, *schedules: Schedule) -> None:
+        """As a new process on the same ledger, which was killed before; these schedules are in force then."""
         await self.runner.drain(0)
         self.runner = Runner(self.ledger, self.gateways, self.clock)
-        await self.runner.take_up(await self.ledger.open_runs())
+        await self.runner.take_up(await self.ledger.open_runs(), {each.id: each for each in schedules})
         await self.quiet()
 
     async def settle(self, run: Run, step: NextStep) -> Run:

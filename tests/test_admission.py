@@ -159,7 +159,8 @@ GOING, ENDED, FAILED = found(), found(FlowState.SUCCEEDED, 1), found(FlowState.F
 def judged(overlap: Overlap, fallback: Overlap, *sightings: Sighting) -> tuple[bool, str]:
     """Return whether it is skipped, and which of the previous instances (a, b, ...) are cancelled."""
     run = a_run(overlap=overlap, overlap_fallback=fallback)
-    decision = overlapping(run, dict(zip("abcd", sightings, strict=False)))
+    seen = dict(zip("abcd", sightings, strict=False))
+    decision = overlapping(run, dict.fromkeys(seen, run.fire_time - timedelta(minutes=1)), seen)
     assert (decision.text is not None) == (decision.skip or any(each == unclear() for each in sightings))
     return decision.skip, "".join(decision.cancel)
 
@@ -187,6 +188,36 @@ def test_what_is_going_decides_before_what_is_unclear() -> None:
     assert judged(Overlap.SKIP, Overlap.QUEUE, unclear(), GOING) == (True, "")
     assert judged(Overlap.CANCEL_PREVIOUS, Overlap.QUEUE, unclear(), GOING) == (False, "b")
     assert judged(Overlap.CANCEL_PREVIOUS, Overlap.SKIP, unclear(), GOING) == (True, "")
+
+
+@pytest.mark.parametrize("fallback", [Overlap.QUEUE, Overlap.SKIP])
+@pytest.mark.parametrize(
+    ("overlap", "sighting", "text"),
+    [
+        (Overlap.CANCEL_PREVIOUS, GOING, "overlap: a later fire's instance b is going"),
+        (Overlap.SKIP, GOING, "overlap: the instance is going"),
+        (Overlap.CANCEL_PREVIOUS, ENDED, None),
+        (Overlap.SKIP, ENDED, None),
+    ],
+)
+def test_the_instance_of_a_later_fire_is_never_cancelled_for_an_earlier_one(
+    overlap: Overlap, fallback: Overlap, sighting: Sighting, text: str | None
+) -> None:
+    run = a_run(overlap=overlap, overlap_fallback=fallback)
+    made = {"a": run.fire_time - timedelta(minutes=1), "b": run.fire_time + timedelta(minutes=1)}
+
+    decision = overlapping(run, made, {"a": ENDED, "b": sighting})
+
+    assert (decision.skip, decision.cancel, decision.text) == (text is not None, (), text)
+
+
+def test_a_run_that_was_overtaken_cancels_nothing_at_all() -> None:
+    run = a_run(overlap=Overlap.CANCEL_PREVIOUS)
+    made = {"a": run.fire_time - timedelta(minutes=1), "b": run.fire_time + timedelta(minutes=1)}
+
+    decision = overlapping(run, made, {"a": GOING, "b": GOING})
+
+    assert (decision.skip, decision.cancel) == (True, ())
 
 
 # What goes on after an edit

@@ -377,6 +377,7 @@ async def test_an_acceptance_that_was_slow_counts_from_its_beginning(desk: Desk)
 
 async def test_after_a_fault_of_ours_in_the_middle_of_a_call_the_distance_is_kept(desk: Desk) -> None:
     desk.gateway.fault = RuntimeError("a fault of ours")
+    desk.gateway.sees(unclear())
     await desk.start(schedule_id="a")
     desk.gateway.fault = None
     await desk.start(FIRE - MINUTE, schedule_id="b")

@@ -51,6 +51,12 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def overwrite(folder: Path, page: int) -> None:
+    with (folder / "ledger.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+
 def empty(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
@@ -458,13 +464,40 @@ async def test_one_ledger_has_one_daemon_under_all_its_names(tmp_path: Path) -> 
 async def test_a_damaged_ledger_is_unusable(tmp_path: Path) -> None:
     await make_ledger(tmp_path)
     [(root,)] = rows_of(tmp_path, "SELECT rootpage FROM sqlite_schema WHERE name = 'runs'")
-    with (tmp_path / "ledger.db").open("r+b") as file:
-        file.seek((root - 1) * 4096)
-        file.write(b"\xff" * 4096)
+    overwrite(tmp_path, root)
 
     async with await Ledger.open(url_of(tmp_path)) as ledger:
         with pytest.raises(LedgerUnusable, match="is damaged: stop flowsched, keep a copy"):
             await claim(ledger, schedule_id="next")
+
+
+async def test_a_damage_that_only_reading_meets_is_told_as_well(tmp_path: Path) -> None:
+    await make_ledger(tmp_path)
+    [(root,)] = rows_of(tmp_path, "SELECT rootpage FROM sqlite_schema WHERE name = 'timings'")
+    overwrite(tmp_path, root)
+
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        told = asyncio.create_task(ledger.unusable())
+        await claim(ledger, schedule_id="next")
+        before = told.done()
+        with pytest.raises(LedgerUnusable, match="is damaged"):
+            await ledger.terms()
+
+        assert not before
+        assert "is damaged" in str(await asyncio.wait_for(told, 5))
+
+
+async def test_a_damage_that_only_writing_meets_is_told_as_well(tmp_path: Path) -> None:
+    await make_ledger(tmp_path)
+    [(root,)] = rows_of(tmp_path, "SELECT rootpage FROM sqlite_schema WHERE name = 'attempts'")
+    overwrite(tmp_path, root)
+
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        with pytest.raises(LedgerUnusable, match="is damaged"):
+            await ledger.begin_attempt(1, 1, NIGHT)
+
+        assert "is damaged" in str(await asyncio.wait_for(ledger.unusable(), 5))
+        assert "is damaged" in str(await asyncio.wait_for(ledger.unusable(), 5))
 
 
 # Processes

@@ -98,8 +98,8 @@ async def test_what_was_sent_since_an_instant_is_told_with_its_flow(ledger: Ledg
 # Previous instances
 
 
-async def previous(ledger: Ledger, before_run: int = 0, limit: int = 10) -> list[str]:
-    return await ledger.previous_instances("default", 7, before_run, limit)
+async def previous(ledger: Ledger, not_of: int = 0, limit: int = 10) -> list[str]:
+    return list(await ledger.previous_instances("default", 7, not_of, limit))
 
 
 async def test_previous_instances_are_those_that_may_have_been_made_latest_first(ledger: Ledger) -> None:
@@ -118,7 +118,25 @@ async def test_previous_instances_are_those_that_may_have_been_made_latest_first
 
     assert await previous(ledger) == ["7-2", "7-1", "made-1"]
     assert await previous(ledger, limit=2) == ["7-2", "7-1"]
-    assert await previous(ledger, before_run=3) == ["7-1", "made-1"]
+    assert await previous(ledger, not_of=3) == ["7-1", "made-1"]
+
+
+async def test_previous_instances_come_with_their_fire_times_be_they_later_than_that_of_the_run(
+    ledger: Ledger,
+) -> None:
+    run = await claim(ledger, flow=7)
+    for minutes in (-1, 1):
+        await brought_to(
+            ledger,
+            RunState.IN_DOUBT,
+            fire_time=NIGHT + minutes * MINUTE,
+            flow=7,
+            predicted_instance=f"7{minutes:+}",
+        )
+
+    found = await ledger.previous_instances("default", 7, run.id, 10)
+
+    assert list(found.items()) == [("7+1", NIGHT + MINUTE), ("7-1", NIGHT - MINUTE)]
 
 
 async def test_previous_instances_are_of_one_flow_and_target_whatever_the_schedule(ledger: Ledger) -> None:

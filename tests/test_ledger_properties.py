@@ -200,15 +200,23 @@ class LedgerMachine(RuleBasedStateMachine):
                 line[-1] = replace(line[-1], cursor_at=cursor.at)
 
     @precondition(lambda self: self._runs)
-    @rule(data=st.data(), off=OFF, note=st.sampled_from([None, "noted"]))
-    def begin_attempt(self, data: st.DataObject, off: int, note: str | None) -> None:
+    @rule(data=st.data(), off=OFF, note=st.sampled_from([None, "noted"]), later=st.booleans())
+    def begin_attempt(
+        self,
+        data: st.DataObject,
+        off: int,
+        note: str | None,
+        later: bool,  # noqa: FBT001 - drawn
+    ) -> None:
         run = self._any_run(data, *sources(RunState.SENDING))
         number = run.attempts + 1 + off
         begins = RunState.SENDING in ARROWS[run.state] and number == run.attempts + 1
         at = next(self._instants)
+        deadline = at + timedelta(hours=1) if later else None
         changed = replace(
             run,
             state=RunState.SENDING,
+            deadline=deadline or run.deadline,
             attempts=number,
             reason=None,
             retry_at=None,
@@ -217,7 +225,8 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
         self._expect(
-            changed if begins else None, lambda books: books.runs.begin_attempt(run.id, number, at, note)
+            changed if begins else None,
+            lambda books: books.runs.begin_attempt(run.id, number, at, note, deadline),
         )
 
     @precondition(lambda self: self._runs)

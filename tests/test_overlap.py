@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowsched.enos import Gateway
-from flowsched.model import FlowState, Limits, NextStep, Outcome, Overlap, RunState
+from flowsched.model import FlowState, Limits, NextStep, Origin, Outcome, Overlap, RunState
 from flowsched.runner import overlap as asking
 from flowsched.simulator import Behaviour, Simulator
 from tests.builders import RETRY, a_target, absent, an_answer, found, unclear
@@ -27,7 +27,7 @@ QUEUE, SKIP, CANCEL = Overlap.QUEUE, Overlap.SKIP, Overlap.CANCEL_PREVIOUS
 HOUR = timedelta(hours=1)
 BEFORE = FIRE - HOUR
 PREVIOUS = "3377-20260101013000"
-UNCLEAR = f"overlap: EnOS does not tell whether {PREVIOUS} is going (HTTP 503)"
+UNCLEAR = f"overlap: it is not known whether {PREVIOUS} is going (HTTP 503)"
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_an_end_that_does_not_come_is_not_awaited_for_long(desk: Desk) -> 
 
     run = await desk.run(run)
     assert run.state is RunState.TRIGGERED
-    assert run.note == f"overlap: asked to cancel {PREVIOUS}, which has not ended within 30 s"
+    assert run.note == f"overlap: asked to cancel {PREVIOUS}, which has not been seen to end"
 
 
 async def test_what_cannot_be_cancelled_is_not_awaited(desk: Desk) -> None:
@@ -187,20 +187,140 @@ async def test_a_run_that_is_sent_again_does_not_ask_again(desk: Desk) -> None:
     assert len(desk.gateway.looks) == 1
 
 
+FALLBACKS = pytest.mark.parametrize(
+    ("fallback", "state", "then"),
+    [
+        (QUEUE, RunState.TRIGGERED, "; sent, as overlap_fallback is queue"),
+        (SKIP, RunState.SKIPPED, ", and overlap_fallback is skip"),
+    ],
+)
+
+
+class Rationed(asyncio.Semaphore):
+    """Turns that are not given back, as where a rate is spent, until there are more."""
+
+    def release(self) -> None:
+        pass
+
+    def more(self, count: int) -> None:
+        for _ in range(count):
+            super().release()
+
+
+@FALLBACKS
+@pytest.mark.parametrize("overlap", [SKIP, CANCEL])
 async def test_a_gateway_that_does_not_answer_is_not_waited_for_without_end(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, overlap: Overlap, fallback: Overlap, state: RunState, then: str
 ) -> None:
-    monkeypatch.setattr(asking, "BOUND", 0.05)
     await was_triggered(desk)
     desk.gateway.look_hold = asyncio.Event()
 
+    run = await desk.start(overlap=overlap, overlap_fallback=fallback)
+    await desk.passes(asking.BOUND - 1)
+    meanwhile = await desk.run(run)
+    await desk.passes(1)
+
+    run = await desk.run(run)
+    assert (meanwhile.state, run.state) == (RunState.CLAIMED, state)
+    assert (run.note or run.reason) == (
+        f"overlap: it is not known whether {PREVIOUS} is going (no answer was to be had within 180 s){then}"
+    )
+    assert desk.gateway.looks_under_way == 0
+
+
+async def test_the_wait_for_a_turn_is_not_taken_for_silence(desk: Desk) -> None:
+    await was_triggered(desk)
+    desk.gateway.sees(found())
+    desk.gateway.places = turns = Rationed(0)
+
     run = await desk.start(overlap=SKIP)
-    await eventually(lambda: desk.gateway.requests)
+    await desk.passes(asking.BOUND - 1)
+    turns.more(1)
     await desk.quiet()
 
-    note = (await desk.run(run)).note
-    assert note
-    assert "(no answer within 0.05 s)" in note
+    run = await desk.run(run)
+    assert (run.state, run.reason) == (RunState.SKIPPED, "overlap: the instance is going")
+
+
+@FALLBACKS
+async def test_where_no_turn_is_left_to_cancel_anything_the_fallback_decides(
+    desk: Desk, fallback: Overlap, state: RunState, then: str
+) -> None:
+    await was_triggered(desk)
+    desk.gateway.sees(found())
+    desk.gateway.places = turns = Rationed(1)
+
+    run = await desk.start(overlap=CANCEL, overlap_fallback=fallback)
+    await desk.passes(asking.BOUND)
+    turns.more(1)
+    await desk.quiet()
+
+    run = await desk.run(run)
+    assert run.state is state
+    assert (run.note or run.reason) == (
+        f"overlap: it is not known whether {PREVIOUS} is going"
+        f" (it was, and could not be cancelled within 180 s){then}"
+    )
+    assert not desk.gateway.cancelled
+
+
+@pytest.mark.parametrize("fallback", [QUEUE, SKIP])
+async def test_a_run_for_which_an_instance_was_cancelled_is_sent_though_the_time_is_over(
+    desk: Desk, fallback: Overlap
+) -> None:
+    for minutes in (0, 1):
+        await was_triggered(desk, BEFORE + timedelta(minutes=minutes))
+    desk.gateway.sees(found())
+    desk.gateway.places = turns = Rationed(3)
+
+    run = await desk.start(overlap=CANCEL, overlap_fallback=fallback)
+    await desk.passes(asking.BOUND)
+    turns.more(1)
+    await desk.quiet()
+
+    later = "3377-20260101013100"
+    run = await desk.run(run)
+    assert (run.state, [instance for instance, _ in desk.gateway.cancelled]) == (RunState.TRIGGERED, [later])
+    assert run.note == (
+        f"overlap: asked to cancel {later}, which has not been seen to end; "
+        f"overlap: no time was left to cancel {PREVIOUS}"
+    )
+
+
+async def test_a_fault_of_ours_while_it_asks_is_no_answer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def faulty(*_: object) -> Sighting:
+        raise RuntimeError("a fault of ours")
+
+    await was_triggered(desk)
+    monkeypatch.setattr(desk.gateway, "look_up", faulty)
+
+    run = await desk.run(await desk.start(overlap=CANCEL))
+
+    assert (run.state, desk.gateway.requests) == (RunState.FAILED, [])
+    assert run.reason == "a fault of flowsched (RuntimeError: a fault of ours); it is not sent"
+
+
+@pytest.mark.parametrize(
+    ("overlap", "reason"),
+    [
+        (CANCEL, f"overlap: a later fire's instance {PREVIOUS} is going"),
+        (SKIP, "overlap: the instance is going"),
+    ],
+)
+async def test_a_run_that_is_caught_up_does_not_cancel_what_a_later_fire_made(
+    desk: Desk, overlap: Overlap, reason: str
+) -> None:
+    await was_triggered(desk)
+    desk.gateway.sees(found(), of=PREVIOUS)
+
+    run = await desk.start(BEFORE - HOUR, origin=Origin.CATCH_UP, overlap=overlap)
+
+    run = await desk.run(run)
+    assert (run.state, run.reason) == (RunState.SKIPPED, reason)
+    assert not desk.gateway.cancelled
+    assert not desk.gateway.requests
 
 
 async def test_a_run_whose_deadline_has_passed_neither_asks_nor_cancels(desk: Desk) -> None:

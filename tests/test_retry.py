@@ -120,21 +120,42 @@ def test_a_retry_after_beyond_the_deadline_ends_the_run_now() -> None:
     assert step.state is RunState.FAILED
 
 
+LAST = RETRY.max_attempts
+
+
+def test_what_is_recorded_in_time_is_sent() -> None:
+    assert withheld(a_run(attempts=LAST), now=T0 + RETRY.deadline, draining=False) is None
+
+
+@pytest.mark.parametrize("attempts", [1, LAST])
+def test_what_a_drain_withholds_goes_on_after_it_however_many_attempts_are_left(attempts: int) -> None:
+    now = T0 + RETRY.deadline
+
+    assert withheld(a_run(attempts=attempts), now=now, draining=True) == (
+        an_answer(Outcome.NOT_SENT, "not sent: flowsched is stopping"),
+        NextStep(RunState.WAITING, "not sent: flowsched is stopping", now),
+    )
+
+
+@pytest.mark.parametrize("draining", [False, True])
 @pytest.mark.parametrize(
-    ("late", "draining", "detail"),
+    ("attempts", "reason"),
     [
-        (0, False, None),
-        (1, False, "not sent: the deadline passed while the ledger recorded its start"),
-        (0, True, "not sent: flowsched is stopping"),
+        (1, "the deadline passed before it could be sent; it was never sent"),
+        (LAST, "gave up after 4 attempts, as the deadline passed before the next"),
     ],
 )
-def test_what_was_recorded_too_late_is_not_sent(late: int, draining: bool, detail: str | None) -> None:  # noqa: FBT001
-    now = T0 + RETRY.deadline + timedelta(seconds=late)
+def test_what_was_recorded_too_late_ends_as_what_was_not_recorded_at_all(
+    draining: bool,  # noqa: FBT001 - a parameter of the table
+    attempts: int,
+    reason: str,
+) -> None:
+    now = T0 + RETRY.deadline + timedelta(seconds=1)
 
-    answer = withheld(a_run(), now=now, draining=draining)
-
-    assert (answer and answer.detail) == detail
-    assert answer is None or answer.outcome is Outcome.NOT_SENT
+    assert withheld(a_run(attempts=attempts), now=now, draining=draining) == (
+        an_answer(Outcome.NOT_SENT, "not sent: the deadline passed while the ledger recorded its start"),
+        NextStep(RunState.FAILED, reason),
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from flowsched.errors import LedgerError
+from flowsched.config import load_catalog
+from flowsched.errors import ConfigError, LedgerError, LedgerUnusable
 from flowsched.ledger import Ledger
-from flowsched.model import NextStep, Outcome, RunState
+from flowsched.model import CatchUp, NextStep, Origin, Outcome, RunState, Timing
 from flowsched.runner.recorder import LEDGER_PAUSE
-from flowsched.runner.runner import LOOK_AGAIN
-from tests.builders import RETRY, a_target, an_answer, found
+from flowsched.runner.runner import FAULT_PAUSES, LONGEST_ATTEMPT, LOOK_AGAIN
+from tests.builders import RETRY, a_schedule, a_target, an_answer, found, unclear
 from tests.desk import FIRE, Desk
 from tests.fakes import a_moment, accepted, eventually
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from flowsched.model import Answer, Run
+    from flowsched.model import Answer, Run, Schedule
 
 
 class Stubborn(Ledger):
@@ -38,12 +40,28 @@ class Stubborn(Ledger):
     slow: asyncio.Event | None = None
     """Until it is set, the start of an attempt is recorded but not answered."""
     slow_calls = 0
+    damaged = False
+    """Whether neither a run can be read nor an attempt begun."""
 
-    async def begin_attempt(self, run_id: int, number: int, at: datetime, note: str | None = None) -> Run:
+    async def run(self, run_id: int) -> Run | None:
+        if self.damaged:
+            raise LedgerUnusable("the ledger is damaged")
+        return await super().run(run_id)
+
+    async def begin_attempt(
+        self,
+        run_id: int,
+        number: int,
+        at: datetime,
+        note: str | None = None,
+        deadline: datetime | None = None,
+    ) -> Run:
+        if self.damaged:
+            raise LedgerUnusable("the ledger is damaged")
         if self.begin_refusals:
             self.begin_refusals -= 1
             raise LedgerError("the ledger is locked by another process")
-        run = await super().begin_attempt(run_id, number, at, note)
+        run = await super().begin_attempt(run_id, number, at, note, deadline)
         if self.slow:
             self.slow_calls += 1
             await self.slow.wait()
@@ -241,26 +259,26 @@ async def test_an_attempt_that_the_ledger_takes_only_after_the_deadline_is_not_s
     desk.ledger.slow.set()
 
     run = await desk.reaches(RunState.FAILED)
-    assert run.reason == (
-        "gave up after 1 attempt, as the next would begin after the deadline: "
-        "not sent: the deadline passed while the ledger recorded its start"
-    )
+    assert run.reason == "the deadline passed before it could be sent; it was never sent"
     assert [each.outcome for each in await desk.attempts()] == [Outcome.NOT_SENT]
     assert not desk.gateway.requests
 
 
 async def test_an_attempt_that_the_ledger_takes_only_during_the_drain_is_not_sent(desk: StubbornDesk) -> None:
     desk.ledger.slow = asyncio.Event()
-    desk.runner.start(await desk.claim())
+    desk.runner.start(await desk.claim(retry=replace(RETRY, max_attempts=1)))
     await eventually(lambda: desk.ledger.slow_calls)
 
     draining = asyncio.create_task(desk.runner.drain(60))
     await asyncio.sleep(0.01)
     desk.ledger.slow.set()
     await asyncio.wait_for(draining, 5)
+    left, sent = await desk.run(), len(desk.gateway.requests)
+    await desk.restart()
 
-    assert (await desk.run()).state is RunState.WAITING
-    assert not desk.gateway.requests
+    assert (left.state, left.retry_at, sent) == (RunState.WAITING, FIRE, 0)
+    assert (await desk.run()).state is RunState.TRIGGERED
+    assert len(desk.gateway.requests) == 1
 
 
 async def test_a_start_that_is_found_done_is_gone_on_from(desk: StubbornDesk) -> None:
@@ -286,6 +304,72 @@ async def test_a_fault_of_ours_leaves_the_run_in_doubt_once_it_was_begun(
         "a fault of flowsched (RuntimeError: a fault of ours); what EnOS made of it is unknown"
     )
     assert "run stopped by a fault of flowsched" in caplog.text
+
+
+async def test_a_run_that_a_fault_of_ours_left_in_doubt_is_found_out_after_a_pause(
+    desk: StubbornDesk,
+) -> None:
+    desk.gateway.fault = RuntimeError("a fault of ours")
+    await desk.start()
+    desk.gateway.fault = None
+    desk.gateway.sees(found())
+
+    await desk.passes(FAULT_PAUSES[0])
+    early = len(desk.gateway.looks)
+    await desk.passes(5)
+
+    assert (early, len(desk.gateway.looks)) == (0, 1)
+    assert (await desk.run()).state is RunState.TRIGGERED
+    assert len(desk.gateway.requests) == 1
+
+
+async def test_a_fault_that_stays_stops_a_run_so_many_times_and_no_more(
+    desk: StubbornDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.gateway.fault = RuntimeError("a fault of ours")
+    await desk.start(deadline=FIRE + timedelta(days=2), retry=replace(RETRY, max_attempts=1000))
+
+    await desk.passes(timedelta(days=1))
+
+    assert len(desk.gateway.requests) == 1 + len(FAULT_PAUSES)
+    assert (await desk.run()).state is RunState.IN_DOUBT
+    assert desk.runner.under_way == 0
+    assert "run is left as it is until the next start" in caplog.text
+
+
+async def test_a_run_that_is_resolved_in_the_pause_after_a_fault_is_let_go(desk: StubbornDesk) -> None:
+    desk.gateway.fault = RuntimeError("a fault of ours")
+    run = await desk.start()
+
+    await desk.ledger.resolve(run.id, desk.clock.now(), NextStep(RunState.FAILED, "by hand"))
+    await desk.passes(timedelta(hours=1))
+
+    assert (desk.gateway.looks, desk.runner.under_way) == ([], 0)
+    assert (await desk.run()).reason == "by hand"
+
+
+async def test_a_ledger_that_is_unusable_is_asked_no_more(
+    desk: StubbornDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.answers(an_answer(Outcome.UNKNOWN, "lost"))
+    await desk.start()
+
+    desk.ledger.damaged = True
+    await desk.passes(3)
+
+    assert (desk.runner.under_way, desk.gateway.looks) == (0, [])
+    assert not [record for record in caplog.records if record.levelname == "CRITICAL"]
+
+
+async def test_nothing_is_sent_where_the_ledger_is_unusable(
+    desk: StubbornDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.ledger.damaged = True
+
+    await desk.start()
+
+    assert (desk.runner.under_way, desk.gateway.requests) == (0, [])
+    assert not [record for record in caplog.records if record.levelname == "CRITICAL"]
 
 
 async def test_a_drain_begins_no_further_attempt(desk: StubbornDesk) -> None:
@@ -384,6 +468,25 @@ async def test_a_run_that_is_not_where_it_was_left_is_left_alone_and_said_so(
 
     assert not desk.gateway.requests
     assert "run is not where it was left" in caplog.text
+    assert desk.runner.under_way == 0
+
+
+@pytest.mark.parametrize("state", [RunState.WAITING, RunState.IN_DOUBT])
+async def test_a_run_that_is_further_than_it_was_left_is_gone_on_with_after_a_pause(
+    desk: StubbornDesk, state: RunState
+) -> None:
+    run = await desk.claim()
+    await desk.ledger.begin_attempt(run.id, 1, FIRE)
+    step = NextStep(state, "because", FIRE if state is RunState.WAITING else None)
+    await desk.ledger.end_attempt(run.id, 1, FIRE, an_answer(Outcome.UNKNOWN), step)
+    desk.gateway.sees(found())
+    desk.clock.advance(1)
+
+    desk.runner.start(run)
+    await desk.passes(FAULT_PAUSES[0] + 5)
+
+    assert (await desk.run()).state is RunState.TRIGGERED
+    assert len(desk.gateway.requests) == (state is RunState.WAITING)
 
 
 async def test_a_target_that_cannot_do_it_any_more_fails_the_run(desk: StubbornDesk) -> None:
@@ -415,7 +518,7 @@ async def test_a_drain_that_runs_out_cuts_the_attempt_off_and_it_is_in_doubt_nex
 async def test_a_new_process_goes_on_with_what_was_claimed_or_waiting(desk: StubbornDesk) -> None:
     await desk.claim()
 
-    await desk.runner.take_up(await desk.ledger.open_runs())
+    await desk.restart()
 
     await desk.reaches(RunState.TRIGGERED)
 
@@ -467,3 +570,146 @@ async def test_what_was_left_in_the_middle_of_an_attempt_is_found_out(desk: Stub
     assert taken_up.reason == "flowsched stopped during attempt 1; what EnOS made of it is unknown"
     assert [taken_up.state, *await desk.states()] == [RunState.IN_DOUBT, RunState.TRIGGERED]
     assert not desk.gateway.requests
+
+
+HOURLY = a_schedule(cron="30 * * * *", catch_up=CatchUp.ALL, catch_up_window=timedelta(hours=5))
+LATE = timedelta(hours=3)
+NEVER_SENT = "the deadline passed before it could be sent; it was never sent"
+
+
+async def claimed_and_left(desk: StubbornDesk) -> Run:
+    """Have a former process die between the claim and the first attempt, and that be hours ago."""
+    run = await desk.claim()
+    desk.clock.advance(LATE)
+    return run
+
+
+async def test_a_claimed_run_that_nobody_sent_before_its_deadline_is_caught_up(desk: StubbornDesk) -> None:
+    run = await claimed_and_left(desk)
+    desk.answers(an_answer(Outcome.NOT_SENT), accepted())
+
+    await desk.restart(HOURLY)
+    waiting = await desk.run(run)
+    await desk.passes(10)
+
+    assert (waiting.state, waiting.deadline) == (RunState.WAITING, FIRE + LATE + RETRY.deadline)
+    assert (await desk.run(run)).state is RunState.TRIGGERED
+
+
+async def test_the_deadline_of_a_run_that_is_caught_up_outlives_the_process(desk: StubbornDesk) -> None:
+    run = await claimed_and_left(desk)
+    desk.answers(an_answer(Outcome.REFUSED_FOR_NOW, retry_after=timedelta(minutes=5)), accepted())
+
+    await desk.restart(HOURLY)
+    await desk.restart()
+    await desk.passes(timedelta(minutes=5))
+
+    assert (await desk.run(run)).state is RunState.TRIGGERED
+    assert len(desk.gateway.requests) == 2
+
+
+async def test_each_of_a_flow_that_is_caught_up_has_its_whole_time_after_those_before_it(
+    desk: StubbornDesk,
+) -> None:
+    desk.answers(an_answer(Outcome.REFUSED_FOR_NOW, retry_after=timedelta(0)))
+    hurried = replace(RETRY, deadline=timedelta(seconds=1), max_attempts=1000)
+    hour = timedelta(hours=1)
+    await desk.claim(FIRE, retry=hurried, deadline=FIRE)
+    await desk.claim(FIRE + hour, retry=hurried, deadline=FIRE)
+    await desk.claim(FIRE, retry=hurried, deadline=FIRE, schedule_id="other", flow=7)
+    desk.clock.advance(LATE)
+
+    await desk.restart(HOURLY, replace(HOURLY, id="other", flow=7))
+
+    deadlines = {(run.fire_time, run.flow): run.deadline - FIRE - LATE for run in await desk.ledger.runs()}
+    minute = timedelta(minutes=1)
+    assert deadlines == {(FIRE, 3377): minute, (FIRE + hour, 3377): 2 * minute, (FIRE, 7): minute}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [
+        (None, NEVER_SENT),
+        (replace(HOURLY, enabled=False), NEVER_SENT),
+        (replace(HOURLY, flow=2430), NEVER_SENT),
+        (replace(HOURLY, task=1), NEVER_SENT),
+        (replace(HOURLY, target="other"), NEVER_SENT),
+        (replace(HOURLY, id="renamed"), NEVER_SENT),
+        (replace(HOURLY, timing=Timing("31 * * * *", "UTC")), NEVER_SENT),
+        (replace(HOURLY, timing=replace(HOURLY.timing, starts_at=FIRE + LATE)), NEVER_SENT),
+        (replace(HOURLY, catch_up=CatchUp.NONE), "never sent: 3h late, and catch_up is none"),
+        (
+            replace(HOURLY, catch_up_window=timedelta(hours=2)),
+            "never sent: 3h late, outside the catch_up_window of 2h",
+        ),
+        (
+            replace(HOURLY, catch_up=CatchUp.LATEST),
+            "never sent: 3h late, and catch_up: latest starts a later fire instead",
+        ),
+        (replace(HOURLY, catch_up=CatchUp.LATEST, timing=Timing("30 2 * * *", "UTC")), None),
+        (HOURLY, None),
+    ],
+)
+async def test_whether_a_claimed_run_is_caught_up_is_for_its_schedule_to_say_as_it_is_now(
+    desk: StubbornDesk, schedule: Schedule | None, reason: str | None
+) -> None:
+    run = await claimed_and_left(desk)
+
+    await desk.restart(*filter(None, [schedule]))
+
+    run = await desk.run(run)
+    assert (run.state, run.reason) == (RunState.FAILED if reason else RunState.TRIGGERED, reason)
+    assert len(desk.gateway.requests) == (reason is None)
+
+
+async def test_the_latest_of_several_claimed_runs_is_the_one_that_is_caught_up(desk: StubbornDesk) -> None:
+    fires = [FIRE + timedelta(hours=number) for number in range(3)]
+    for fire in fires:
+        await desk.claim(fire, deadline=FIRE, origin=Origin.CATCH_UP)
+    desk.clock.advance(timedelta(hours=2, minutes=50))
+
+    await desk.restart(replace(HOURLY, catch_up=CatchUp.LATEST))
+
+    assert await desk.states() == [RunState.FAILED, RunState.FAILED, RunState.TRIGGERED]
+
+
+async def test_a_claimed_run_that_is_in_time_is_sent_whatever_its_schedule_says_of_late_ones(
+    desk: StubbornDesk,
+) -> None:
+    await desk.claim()
+    desk.clock.advance(RETRY.deadline)
+
+    await desk.restart(replace(HOURLY, catch_up=CatchUp.NONE))
+
+    run = await desk.run()
+    assert (run.state, run.deadline) == (RunState.TRIGGERED, FIRE + RETRY.deadline)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.UNKNOWN])
+async def test_what_was_tried_before_its_deadline_is_not_caught_up(
+    desk: StubbornDesk, outcome: Outcome
+) -> None:
+    desk.answers(an_answer(outcome, retry_after=timedelta(minutes=1)))
+    desk.gateway.sees(unclear())
+    run = await desk.start()
+    await desk.runner.drain(0)
+    desk.clock.advance(LATE)
+
+    await desk.restart(HOURLY)
+    await desk.passes(60)
+
+    run = await desk.run(run)
+    assert run.state is (RunState.FAILED if outcome is Outcome.NOT_SENT else RunState.IN_DOUBT)
+    assert len(desk.gateway.requests) == 1
+
+
+def test_no_schedule_may_allow_an_attempt_more_than_is_looked_back_for(tmp_path: Path) -> None:
+    file = tmp_path / "schedules.yaml"
+    text = "schedules: {a: {cron: '@daily', timezone: UTC, flow: 1, retry: {attempt_timeout: %ds}}}"
+    longest = int(LONGEST_ATTEMPT.total_seconds())
+
+    file.write_text(text % longest)
+    load_catalog(str(file), None)
+    file.write_text(text % (longest + 1))
+    with pytest.raises(ConfigError, match="attempt_timeout"):
+        load_catalog(str(file), None)

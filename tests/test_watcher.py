@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowsched.errors import LedgerError
+from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.model import FlowState, Outcome
 from flowsched.runner.recorder import LEDGER_PAUSE
-from flowsched.runner.watcher import AT_ONCE, LONGEST_PAUSE
+from flowsched.runner.watcher import AT_ONCE, LONGEST_PAUSE, SURELY_OVER
 from tests.builders import absent, an_answer, found, unclear
 from tests.desk import FIRE, INSTANCE, Desk, a_desk
 from tests.fakes import ScriptedGateway, accepted
@@ -86,9 +86,39 @@ async def test_a_flow_that_does_not_end_in_time_is_late_and_looked_at_no_more(
 
     looks = looked_after(desk)
     watch = await watch_of(desk)
-    assert (watch.state, watch.status, looks[-1]) == (FlowState.LATE, 2, 3600)
+    assert (watch.state, watch.status) == (FlowState.LATE, 2)
+    assert looks[-2:] == [3600, 3600 + SURELY_OVER]
     assert max(after - before for before, after in pairwise(looks)) == pytest.approx(LONGEST_PAUSE)
     assert level_of(caplog, "flow late") == ["ERROR"]
+
+
+async def test_a_flow_is_not_late_because_the_wall_clock_was_wrong_for_a_moment(desk: Desk) -> None:
+    desk.gateway.sees(RUNNING)
+    await desk.start(watch=HOUR)
+    await desk.passes(30)
+
+    desk.clock.step(FIRE + DAY)
+    await desk.passes(30)
+    desk.clock.step(FIRE + timedelta(minutes=1))
+    await desk.passes(timedelta(minutes=58))
+    meanwhile = await watch_of(desk)
+    desk.gateway.sees(SUCCESS)
+    await desk.passes(LONGEST_PAUSE)
+
+    assert meanwhile.state is FlowState.GOING
+    assert (await watch_of(desk)).state is FlowState.SUCCEEDED
+
+
+@pytest.mark.parametrize("end", [SUCCESS, FAIL])
+async def test_a_flow_that_ends_as_its_time_does_is_not_late(desk: Desk, end: Sighting) -> None:
+    desk.gateway.sees(RUNNING)
+    await desk.start(watch=HOUR)
+    await desk.passes(HOUR)
+
+    desk.gateway.sees(end)
+    await desk.passes(SURELY_OVER)
+
+    assert (await watch_of(desk)).state is end.flow
 
 
 async def test_what_each_look_shows_is_recorded_as_it_comes(desk: Desk) -> None:
@@ -150,7 +180,7 @@ async def test_a_watch_survives_restarts(desk: Desk) -> None:
     assert (await watch_of(desk)).state is FlowState.SUCCEEDED
 
 
-async def test_a_watch_that_is_over_after_a_restart_gets_one_look(desk: Desk) -> None:
+async def test_a_watch_that_is_over_after_a_restart_is_looked_at_all_the_same(desk: Desk) -> None:
     desk.gateway.sees(RUNNING)
     for flow in (1, 2):
         desk.answers(accepted(f"{flow}-20260101023000"))
@@ -161,10 +191,11 @@ async def test_a_watch_that_is_over_after_a_restart_gets_one_look(desk: Desk) ->
     desk.gateway.looks.clear()
 
     await desk.restart()
+    await desk.passes(SURELY_OVER)
 
     states = {watch.flow: watch.state for watch in (await desk.ledger.watches_of([1, 2])).values()}
     assert states == {1: FlowState.SUCCEEDED, 2: FlowState.LATE}
-    assert len(desk.gateway.looks) == 2
+    assert [instance[0] for instance, _ in desk.gateway.looks] == ["1", "2", "2"]
 
 
 async def test_a_flow_that_was_seen_to_end_is_not_watched_after_a_restart(desk: Desk) -> None:
@@ -218,6 +249,22 @@ async def test_a_ledger_that_cannot_be_written_is_waited_for(
     await desk.passes(10 + 2 * LEDGER_PAUSE)
 
     assert (await watch_of(desk)).state is FlowState.SUCCEEDED
+
+
+async def test_where_the_ledger_is_unusable_nothing_is_watched_any_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def damaged(*_: object) -> Watch:
+        raise LedgerUnusable("the ledger is damaged")
+
+    monkeypatch.setattr(desk.ledger, "record_watch", damaged)
+    desk.gateway.sees(SUCCESS)
+    await desk.start(watch=HOUR)
+
+    await desk.passes(DAY)
+
+    assert len(desk.gateway.looks) == 1
+    assert not [record for record in caplog.records if record.levelname == "CRITICAL"]
 
 
 async def test_a_target_that_is_gone_is_said_and_the_watch_stays(

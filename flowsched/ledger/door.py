@@ -84,15 +84,17 @@ class LedgerReader:
         """Return the attempts that began at or after `at`, oldest first."""
         return await self._reader.do(lambda books: books.history.sent_since(at))
 
-    async def previous_instances(self, target: str, flow: int, before_run: int, limit: int) -> list[str]:
-        """Return the ids of instances of a flow that may be going when the run `before_run` is to be sent.
+    async def previous_instances(
+        self, target: str, flow: int, not_of: int, limit: int
+    ) -> dict[str, datetime]:
+        """Return, by id, the fire times of instances of a flow that may be going when a run is to be sent.
 
-        They are those that other runs of that flow and target have made (triggered) or may have made (in
-        doubt, sending), but for those that were seen to end; latest fire time first, at most `limit`, and
-        only of the latest 100 such runs.
+        They are those that runs of that flow and target other than `not_of` have made (triggered) or may have
+        made (in doubt, sending), but for those that were seen to end; latest fire time first, which may be
+        later than that of the run; at most `limit`, and only of the latest 100 such runs.
         """
         return await self._reader.do(
-            lambda books: books.history.previous_instances(target, flow, before_run, limit)
+            lambda books: books.history.previous_instances(target, flow, not_of, limit)
         )
 
     async def kept_from(self) -> datetime | None:
@@ -172,8 +174,10 @@ class Ledger(LedgerReader):
         return LedgerReader(LedgerThread("ledger-reader", await asyncio.to_thread(_reading_session, url)))
 
     async def unusable(self) -> LedgerUnusable:
-        """Return why, once writing to the ledger has shown that waiting will not help; before that, wait."""
-        return await asyncio.shield(self._writer.unusable)
+        """Return why, once an operation has shown that waiting will not help; before that, wait."""
+        either = (self._writer.unusable, self._reader.unusable)
+        known, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return known.pop().result()
 
     async def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
         """Put a catalog in force at `at`, and return the cursors of its enabled schedules, by id.
@@ -210,13 +214,23 @@ class Ledger(LedgerReader):
 
         return await self._writer.do(write)
 
-    async def begin_attempt(self, run_id: int, number: int, at: datetime, note: str | None = None) -> Run:
+    async def begin_attempt(
+        self,
+        run_id: int,
+        number: int,
+        at: datetime,
+        note: str | None = None,
+        deadline: datetime | None = None,
+    ) -> Run:
         """Record that an attempt is about to be sent; return the run, which is then sending.
 
-        A note is kept on the run; None leaves the one that is there. Raises LedgerRefusal unless `number`
-        follows the attempts begun, and the run is claimed, waiting or in doubt.
+        A note is kept on the run, and a deadline is its deadline from then on; None leaves the one that is
+        there. Raises LedgerRefusal unless `number` follows the attempts begun, and the run is claimed,
+        waiting or in doubt.
         """
-        return await self._writer.do(lambda books: books.runs.begin_attempt(run_id, number, at, note))
+        return await self._writer.do(
+            lambda books: books.runs.begin_attempt(run_id, number, at, note, deadline)
+        )
 
     async def end_attempt(
         self, run_id: int, number: int, at: datetime, answer: Answer, next_step: NextStep

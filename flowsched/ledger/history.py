@@ -49,14 +49,14 @@ _MADE = (
         _runs.flow == bindparam("of_flow"),
         # In the statement's text, as the index `runs_made` is for this very condition.
         text("state IN ('sending', 'in_doubt', 'triggered')"),
-        _runs.id != bindparam("run_id"),
+        _runs.id != bindparam("not_of"),
     )
     .order_by(_runs.fire_time.desc(), _runs.id.desc())
     .limit(_LOOK_BACK)
     .subquery("made")
 )
 _PREVIOUS = (
-    select(_MADE.c.instance)
+    select(_MADE.c.instance, _MADE.c.fire_time)
     .outerjoin(tables.watches, _watches.run_id == _MADE.c.id)
     .where(or_(_watches.state.is_(None), _watches.state.not_in(_ENDED)))
     .order_by(_MADE.c.fire_time.desc(), _MADE.c.id.desc())
@@ -114,10 +114,10 @@ class History:
         """Return the attempts begun since, oldest first."""
         return [sent_of(row) for row in self._connection.execute(_SENT, {"since": at})]
 
-    def previous_instances(self, target: str, flow: int, before_run: int, limit: int) -> list[str]:
-        """Return the instances that other runs of a flow may have made, latest first."""
-        values = {"of_target": target, "of_flow": flow, "run_id": before_run, "most": limit}
-        return list(self._connection.execute(_PREVIOUS, values).scalars())
+    def previous_instances(self, target: str, flow: int, not_of: int, limit: int) -> dict[str, datetime]:
+        """Return the fire times of instances that other runs of a flow may have made, latest first."""
+        values = {"of_target": target, "of_flow": flow, "not_of": not_of, "most": limit}
+        return {row.instance: row.fire_time for row in self._connection.execute(_PREVIOUS, values)}
 
     def automatic_runs(
         self, from_: datetime, to: datetime, after: tuple[str, datetime] | None, limit: int

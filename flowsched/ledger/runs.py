@@ -71,6 +71,7 @@ _BEGIN = (
         retry_at=None,
         attempts=bindparam("number"),
         note=func.coalesce(bindparam("said", type_=_runs.note.type), _runs.note),
+        deadline=func.coalesce(bindparam("until", type_=_runs.deadline.type), _runs.deadline),
         updated_at=bindparam("at"),
     )
     .returning(tables.runs)
@@ -174,9 +175,16 @@ class Runs:
         found = self._connection.execute(_UNBEGUN, values).one_or_none()
         return None if found is None else run_of(found)
 
-    def begin_attempt(self, run_id: int, number: int, at: datetime, note: str | None = None) -> Run:
+    def begin_attempt(
+        self,
+        run_id: int,
+        number: int,
+        at: datetime,
+        note: str | None = None,
+        deadline: datetime | None = None,
+    ) -> Run:
         """Move the run to sending, and write the attempt's row."""
-        values = {"run_id": run_id, "number": number, "at": at, "said": note}
+        values = {"run_id": run_id, "number": number, "at": at, "said": note, "until": deadline}
         begun = self._connection.execute(_BEGIN, values).one_or_none()
         if begun is None:
             return self._found_done(run_id, RunState.SENDING, at, f"attempt {number} cannot begin", number)

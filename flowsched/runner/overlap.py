@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowsched.admission import Overlapping, overlapping
 from flowsched.model import FlowState, Outcome, Overlap, Seen, Sighting
-from flowsched.runner.ports import look
+from flowsched.runner.looks import look
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
+    from datetime import datetime
 
     from flowsched.clock import Clock
     from flowsched.model import Run
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 LATEST = 3
 """So many previous instances are asked about: EnOS runs one of a flow and queues the others."""
 
-BOUND = 30.0
-"""Real seconds for all that is asked; a run must not wait long for an answer that does not come."""
+BOUND = 180.0
+"""Seconds for all that is asked and cancelled, the wait for turns included, which a rate can make a minute
+each: a run must not wait long for what does not come."""
+
+CANCEL_TIMEOUT = 30.0
+"""Real seconds for one cancellation, from when its turn has come."""
 
 CANCEL_BOUND = 30.0
 """Seconds in which what was cancelled may end; after that the new instance queues behind it in EnOS."""
@@ -31,60 +36,95 @@ CANCEL_PAUSE = 3.0
 
 
 async def cleared(run: Run, recorder: Recorder, gateway: Gateway, clock: Clock) -> Overlapping:
-    """Say whether a run is to be sent for the first time, having cancelled what it is to cancel."""
+    """Say whether a run is to be sent for the first time, having cancelled what it is to cancel.
+
+    At most BOUND after the ledger has told of previous instances; the fall-back then decides about those of
+    which nothing is known. What was cancelled is in the text, which the ledger gets as the run begins to be
+    sent: where it does not come to that, as when the process dies before, no record tells of it.
+    """
     if run.overlap is Overlap.QUEUE:
         return Overlapping(skip=False, cancel=(), text=None)
     ledger = recorder.ledger
-    previous = await recorder.insist(
+    made = await recorder.insist(
         "read the previous instances",
         lambda: ledger.previous_instances(run.target, run.flow, run.id, LATEST),
     )
-    decision = overlapping(run, await _sightings(gateway, previous))
-    if not decision.cancel:
-        return decision
-    notes = await _cancel(decision.cancel, gateway, clock)
-    return replace(decision, text="; ".join(filter(None, [decision.text, *notes])))
+    clearance = _Clearance(run, made, gateway, clock)
+    await _within(BOUND, clearance.obtained(), clock)
+    return clearance.outcome()
 
 
-async def _sightings(gateway: Gateway, instances: Sequence[str]) -> dict[str, Sighting]:
-    """Look at each; what is not answered within BOUND in all is unclear."""
-    late = Sighting(seen=Seen.UNCLEAR, detail=f"no answer within {BOUND:g} s")
-    sightings = dict.fromkeys(instances, late)
-    try:
-        async with asyncio.timeout(BOUND):
-            for instance in instances:
-                sightings[instance] = await look(gateway, instance, BOUND)
-    except TimeoutError:
-        pass
-    return sightings
+class _Clearance:
+    """What is known of the instances in the way of a run, and what was done about them, as far as it came."""
 
+    def __init__(self, run: Run, made: Mapping[str, datetime], gateway: Gateway, clock: Clock) -> None:
+        self._run = run
+        self._made = made
+        self._gateway = gateway
+        self._clock = clock
+        self._sightings = dict.fromkeys(made, _unclear(f"no answer was to be had within {BOUND:g} s"))
+        self._notes: dict[str, str] = {}
+        """What came of each cancellation that was asked for."""
 
-async def _cancel(instances: Sequence[str], gateway: Gateway, clock: Clock) -> list[str]:
-    """Cancel instances, and wait for their end for a while; return what came of each in words."""
-    notes = []
-    going = []
-    for instance in instances:
-        async with gateway.turn() as turn:
-            answer = await turn.cancel(instance, BOUND)
+    async def obtained(self) -> None:
+        """Look at all, cancel what is to be cancelled, and wait for its end for a while."""
+        for instance in self._made:
+            self._sightings[instance] = await look(self._gateway, instance)
+        asked = [instance for instance in self._decision.cancel if await self._takes_cancellation(instance)]
+        await self._end_of(asked)
+
+    def outcome(self) -> Overlapping:
+        """Return what follows, also where there was not enough time."""
+        if not self._notes:
+            for instance in self._decision.cancel:
+                self._sightings[instance] = _unclear(f"it was, and could not be cancelled within {BOUND:g} s")
+            return self._decision
+        # To skip the run now would leave its flow with neither instance.
+        decision = self._decision
+        notes = [self._notes.get(each, f"no time was left to cancel {each}") for each in decision.cancel]
+        texts = [decision.text, *(f"overlap: {note}" for note in notes)]
+        return replace(decision, text="; ".join(filter(None, texts)))
+
+    @property
+    def _decision(self) -> Overlapping:
+        return overlapping(self._run, self._made, self._sightings)
+
+    async def _takes_cancellation(self, instance: str) -> bool:
+        async with self._gateway.turn() as turn:
+            self._notes[instance] = f"asked to cancel {instance}, without an answer"
+            answer = await turn.cancel(instance, CANCEL_TIMEOUT)
         if answer.outcome is Outcome.ACCEPTED:
-            going.append(instance)
-        else:
-            notes.append(f"overlap: {instance} could not be cancelled ({answer.detail})")
-    left = await _not_ended(going, gateway, clock)
-    notes += [f"overlap: cancelled {instance}" for instance in going if instance not in left]
-    still = f"which has not ended within {CANCEL_BOUND:g} s"
-    return notes + [f"overlap: asked to cancel {instance}, {still}" for instance in left]
+            self._notes[instance] = f"asked to cancel {instance}, which has not been seen to end"
+            return True
+        self._notes[instance] = f"{instance} could not be cancelled ({answer.detail})"
+        return False
+
+    async def _end_of(self, instances: Sequence[str]) -> None:
+        asked_at, going = self._clock.monotonic(), set(instances)
+        while going and self._clock.monotonic() - asked_at < CANCEL_BOUND:
+            for instance in sorted(going):
+                if _has_ended(await look(self._gateway, instance)):
+                    self._notes[instance] = f"cancelled {instance}"
+                    going.remove(instance)
+            if going:
+                await self._clock.sleep(CANCEL_PAUSE)
 
 
-async def _not_ended(instances: Sequence[str], gateway: Gateway, clock: Clock) -> Sequence[str]:
-    """Wait until all have ended, or CANCEL_BOUND is over; return those that have not been seen to end."""
-    asked_at = clock.monotonic()
-    while instances and clock.monotonic() - asked_at < CANCEL_BOUND:
-        sightings = await _sightings(gateway, instances)
-        instances = [instance for instance in instances if not _has_ended(sightings[instance])]
-        if instances:
-            await clock.sleep(CANCEL_PAUSE)
-    return instances
+async def _within(seconds: float, work: Coroutine[Any, Any, None], clock: Clock) -> None:
+    """Do the work, or as much of it as is done when so many seconds of the clock have passed."""
+    working, passing = asyncio.create_task(work), asyncio.create_task(clock.sleep(seconds))
+    try:
+        await asyncio.wait({working, passing}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        passing.cancel()
+        await asyncio.gather(working, passing, return_exceptions=True)
+
+
+def _unclear(detail: str) -> Sighting:
+    return Sighting(seen=Seen.UNCLEAR, detail=detail)
 
 
 def _has_ended(sighting: Sighting) -> bool:

@@ -33,9 +33,3 @@ class Gateway(Protocol):
 
     def turn(self) -> AbstractAsyncContextManager[Turn]:
         """Wait for a free place and for the rate."""
-
-
-async def look(gateway: Gateway, instance: str, timeout: float) -> Sighting:
-    """Look at an instance in a turn of its own."""
-    async with gateway.turn() as turn:
-        return await turn.look_up(instance, timeout)

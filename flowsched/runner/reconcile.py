@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flowsched import retry
 from flowsched.errors import LedgerRefusal
 from flowsched.model import Outcome, RunState
-from flowsched.runner.ports import look
+from flowsched.runner.looks import look
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from flowsched.runner.recorder import Recorder
 
 log = logging.getLogger(__name__)
-
-LOOK_TIMEOUT = 30.0
-"""Real seconds for one look, with its token and connection."""
 
 
 class Reconciliation:
@@ -51,7 +48,7 @@ class Reconciliation:
             )
             await self._clock.sleep(pause.total_seconds())
             await self._require_doubt()
-            sighting = await look(self._gateway, self._run.predicted_instance, LOOK_TIMEOUT)
+            sighting = await look(self._gateway, self._run.predicted_instance)
             self._tell(sighting)
             doubt = doubt.after(sighting)
             step = retry.judged(self._run, doubt, sighting, age=self._age, now=self._clock.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from flowsched.errors import LedgerError, LedgerRefusal
+from flowsched.errors import LedgerError, LedgerRefusal, LedgerUnusable
 from flowsched.model import RunState
 
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ class Recorder:
     async def insist(self, what: str, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the ledger until it answers: nothing goes on before that.
 
-        Raises LedgerRefusal: then the run is not where it was left, and must not be carried on.
+        Raises LedgerRefusal: then the run is not where it was left, and must not be carried on. Raises
+        LedgerUnusable, for which the daemon ends.
         """
         while True:
             try:
                 return await ask()
-            except LedgerRefusal:
+            except (LedgerRefusal, LedgerUnusable):
                 raise
             except LedgerError as error:
                 await self.pause(what, error)

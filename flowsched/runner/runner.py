@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from flowsched import retry
 from flowsched.enos import milliseconds, trigger_request
-from flowsched.errors import LedgerError, LedgerRefusal
+from flowsched.errors import LedgerError, LedgerRefusal, LedgerUnusable
 from flowsched.model import NextStep, Outcome, RunState
 from flowsched.runner.lanes import Lanes
 from flowsched.runner.overlap import cleared
 from flowsched.runner.reconcile import Reconciliation
 from flowsched.runner.recorder import Recorder, announce
+from flowsched.runner.unfinished import taken_up
 from flowsched.runner.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from flowsched.clock import Clock
     from flowsched.enos import TriggerRequest
     from flowsched.ledger import Ledger
-    from flowsched.model import Answer, Run
+    from flowsched.model import Answer, Run, Schedule
     from flowsched.runner.lanes import Lane
     from flowsched.runner.ports import Gateway, Turn
 
@@ -36,7 +37,11 @@ LOOK_AGAIN = 15.0
 """A run that waits for its time looks at the wall clock after so many seconds at the latest."""
 
 LONGEST_ATTEMPT = timedelta(minutes=10)
-"""What a schedule may allow for an attempt at most."""
+"""What a schedule may allow for an attempt at most; it is `config.parser` that sets this bound."""
+
+FAULT_PAUSES = tuple(60.0 * 2**number for number in range(8))
+"""Seconds after which a run is gone on with that a fault of ours has stopped, each time that one does; after
+the last, in all more than four hours, it is left to the next start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +72,21 @@ class Runner:
         """How many runs are being carried."""
         return len(self._tasks)
 
-    async def take_up(self, runs: Iterable[Run]) -> None:
+    async def take_up(self, runs: Iterable[Run], schedules: Mapping[str, Schedule]) -> None:
         """Go on with the runs, and the watches, that a former process left unfinished.
 
-        `runs` come with the oldest fire time first. One that was left in the middle of an attempt is in
-        doubt from then on.
+        `runs` come with the oldest fire time first; `schedules`, by id, are those about to be put in force.
+        A run that was left in the middle of an attempt is in doubt from then on. One that was claimed, not
+        sent, and is past its deadline is caught up, or fails, as its schedule has it now.
         """
         await self._remember_what_was_sent()
         self._watcher.take_up(await self._ledger.watches())
-        for run in await asyncio.gather(*map(self._taken_up, runs)):
+        taken = taken_up(runs, schedules, self._clock.now())
+        for run in await asyncio.gather(*(self._moved(run, step) for run, step in taken)):
             if not run.state.final:
                 self._carry_on(run)
 
-    async def _taken_up(self, run: Run) -> Run:
-        step = retry.taken_up(run, self._clock.now())
+    async def _moved(self, run: Run, step: NextStep | None) -> Run:
         return run if step is None else await self._recorder.settle(run, step)
 
     def start(self, run: Run) -> None:
@@ -129,15 +135,29 @@ class Runner:
                 self._lanes.of(sent.target, sent.flow).sent(max(ago, timedelta(0)).total_seconds())
 
     async def _carry(self, run: Run) -> None:
+        # Where the ledger is unusable the daemon ends, and says why; the next one finds the run as it stands.
+        with suppress(LedgerError):
+            left = await self._carry_as_far_as_it_goes(run)
+            for pause in FAULT_PAUSES:
+                if left is None:
+                    return
+                await self._clock.sleep(pause)
+                left = await self._carry_as_far_as_it_goes(left)
+            if left is not None:
+                log.critical("run is left as it is until the next start", extra={"run": run.id})
+
+    async def _carry_as_far_as_it_goes(self, run: Run) -> Run | None:
+        """Return the run where it is to be gone on with, though not at once; None: there is no more to do."""
         try:
             await self._carry_to_an_end(run)
+        except LedgerUnusable:
+            raise
         except LedgerRefusal as refusal:
-            await self._let_go(run, refusal)
+            return await self._let_go(run, refusal)
         except Exception as error:
             log.critical("run stopped by a fault of flowsched", exc_info=True, extra={"run": run.id})
-            # Where not even that can be written, the next start finds the run as it stands.
-            with suppress(LedgerError):
-                await self._record_fault(run.id, error)
+            return await self._record_fault(run, error)
+        return None
 
     async def _carry_to_an_end(self, run: Run) -> None:
         gateway = self._gateways.get(run.target)
@@ -235,8 +255,8 @@ class Runner:
                 if run.state is not RunState.SENDING:
                     return run
                 withheld = retry.withheld(run, now=self._clock.now(), draining=self._draining)
-                answer = withheld or await self._trigger(run, way, turn)
-            return await self._conclude(run, answer)
+                answer, step = withheld or (await self._trigger(run, way, turn), None)
+            return await self._conclude(run, answer, step)
         finally:
             self._sending.discard(task)
 
@@ -261,8 +281,8 @@ class Runner:
             if self._draining:
                 return run
             try:
-                begun = await self._ledger.begin_attempt(run.id, number, at, note)
-            except LedgerRefusal:
+                begun = await self._ledger.begin_attempt(run.id, number, at, note, run.deadline)
+            except (LedgerRefusal, LedgerUnusable):
                 raise
             except LedgerError as error:
                 await self._recorder.pause(f"record the start of attempt {number}", error)
@@ -271,9 +291,10 @@ class Runner:
                 return begun
         return await self._recorder.settle(run, retry.expired(run))
 
-    async def _conclude(self, run: Run, answer: Answer) -> Run:
+    async def _conclude(self, run: Run, answer: Answer, known: NextStep | None) -> Run:
+        """Record what came of an attempt, and the step that follows: `known`, or what the answer means."""
         now = self._clock.now()
-        step = retry.next_step(answer, run, now=now, draw=self._clock.draw())
+        step = known or retry.next_step(answer, run, now=now, draw=self._clock.draw())
         run = await self._recorder.insist(
             f"record the outcome of attempt {run.attempts}: {answer.outcome}",
             lambda: self._ledger.end_attempt(run.id, run.attempts, now, answer, step),
@@ -281,23 +302,33 @@ class Runner:
         announce(run, outcome=answer.outcome, http_status=answer.http_status, code=answer.code)
         return run
 
-    async def _let_go(self, run: Run, refusal: LedgerRefusal) -> None:
-        """Leave a run that is not where it was left: settled by hand, or not as it should be."""
-        found = await self._recorder.insist("read how a run stands", lambda: self._ledger.run(run.id))
+    async def _let_go(self, run: Run, refusal: LedgerRefusal) -> Run | None:
+        """Leave a run that is not where it was left: settled by hand, or not as it should be.
+
+        Returns it where it can be gone on with: nobody is known to be in the middle of an attempt.
+        """
+        found = await self._standing(run)
         if found is None or not found.state.final:
             log.critical("run is not where it was left", extra={"run": run.id, "reason": str(refusal)})
-            return
+            return None if found is None or found.state is RunState.SENDING else found
         announce(found)
         if found.state is RunState.TRIGGERED:
             await self._watcher.triggered(found)
+        return None
 
-    async def _record_fault(self, run_id: int, error: Exception) -> None:
-        """Have the ledger say how a run stands that no one carries any more."""
-        run = await self._ledger.run(run_id)
-        if run is None or run.state.final or run.state is RunState.IN_DOUBT:
-            return
-        sent = run.state is RunState.SENDING
+    async def _record_fault(self, run: Run, error: Exception) -> Run | None:
+        """Have the ledger say how a run stands that a fault has stopped; return it where it is in doubt."""
+        found = await self._standing(run)
+        if found is None or found.state.final:
+            return None
+        if found.state is RunState.IN_DOUBT:
+            return found
+        sent = found.state is RunState.SENDING
         state = RunState.IN_DOUBT if sent else RunState.FAILED
         what = "what EnOS made of it is unknown" if sent else "it is not sent"
         reason = f"a fault of flowsched ({type(error).__name__}: {error}); {what}"
-        await self._recorder.settle(run, NextStep(state, reason))
+        settled = await self._recorder.settle(found, NextStep(state, reason))
+        return settled if sent else None
+
+    async def _standing(self, run: Run) -> Run | None:
+        return await self._recorder.insist("read how a run stands", lambda: self._ledger.run(run.id))

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from flowsched.errors import LedgerRefusal
+from flowsched.errors import LedgerRefusal, LedgerUnusable
 from flowsched.model import FlowState, Seen
-from flowsched.runner.ports import look
+from flowsched.runner.looks import look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,13 +23,14 @@ log = logging.getLogger(__name__)
 AT_ONCE = 4
 """Looks under way at once, for each target: they take turns that triggers need too."""
 
-LOOK_TIMEOUT = 30.0
-"""Real seconds for one look."""
-
 FIRST_PAUSE = 10.0
 GROWTH = 1.5
 LONGEST_PAUSE = 300.0
 """Seconds between two looks: from the first on growing to the longest, each with a quarter of chance."""
+
+SURELY_OVER = 60.0
+"""A flow is late once two looks, so many seconds apart, both found its time over: the wall clock may have
+been wrong at one of them."""
 
 _LEVELS = {FlowState.SUCCEEDED: logging.INFO, FlowState.FAILED: logging.ERROR, FlowState.LATE: logging.ERROR}
 
@@ -76,6 +77,8 @@ class Watcher:
     async def _watch(self, watch: Watch, gateway: Gateway) -> None:
         try:
             await self._watch_to_its_end(watch, gateway)
+        except LedgerUnusable:
+            return  # the daemon ends, and says why
         except LedgerRefusal as refusal:
             log.warning("flow is watched no more", extra={**_fields(watch), "reason": str(refusal)})
         except Exception:
@@ -86,24 +89,21 @@ class Watcher:
             )
 
     async def _watch_to_its_end(self, watch: Watch, gateway: Gateway) -> None:
-        pause = FIRST_PAUSE
+        pause, over = FIRST_PAUSE, False
         while True:
             left = (watch.until - self._clock.now()).total_seconds()
-            await self._clock.sleep(min(pause * (0.75 + self._clock.draw() / 2), left))
+            drawn = pause * (0.75 + self._clock.draw() / 2)
+            await self._clock.sleep(SURELY_OVER if over else min(drawn, left))
             pause = min(pause * GROWTH, LONGEST_PAUSE)
             async with self._places[watch.target]:
-                sighting = await look(gateway, watch.instance, LOOK_TIMEOUT)
-            state = self._judged(watch, sighting)
+                sighting = await look(gateway, watch.instance)
+            was_over, over = over, self._clock.now() >= watch.until
+            state = _judged(sighting, late=was_over and over)
             if state is not FlowState.GOING:
                 await self._record(watch, state, sighting)
                 return
             if sighting.seen is Seen.FOUND and sighting.status != watch.status:
                 watch = await self._record(watch, state, sighting)
-
-    def _judged(self, watch: Watch, sighting: Sighting) -> FlowState:
-        if sighting.flow in (FlowState.SUCCEEDED, FlowState.FAILED):
-            return sighting.flow
-        return FlowState.LATE if self._clock.now() >= watch.until else FlowState.GOING
 
     async def _record(self, watch: Watch, state: FlowState, sighting: Sighting) -> Watch:
         now, ledger = self._clock.now(), self._recorder.ledger
@@ -113,6 +113,12 @@ class Watcher:
         if state is not FlowState.GOING:
             log.log(_LEVELS[state], "flow %s", state, extra={**_fields(recorded), "detail": sighting.detail})
         return recorded
+
+
+def _judged(sighting: Sighting, *, late: bool) -> FlowState:
+    if sighting.flow in (FlowState.SUCCEEDED, FlowState.FAILED):
+        return sighting.flow
+    return FlowState.LATE if late else FlowState.GOING
 
 
 def _fields(watch: Watch) -> dict[str, object]:

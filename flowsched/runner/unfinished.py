@@ -1,0 +1,59 @@
+"""What becomes of the runs that a former process left unfinished. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING
+
+from flowsched import retry, timeline
+from flowsched.admission import Due, admit
+from flowsched.model import NextStep, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from flowsched.admission import Admitted
+    from flowsched.model import Run, Schedule
+
+
+def taken_up(
+    runs: Iterable[Run], schedules: Mapping[str, Schedule], now: datetime
+) -> list[tuple[Run, NextStep | None]]:
+    """Return each run, in the same order, and the step that it takes at once; None: it goes on as returned.
+
+    A claimed run that nobody has sent before its deadline is caught up, or not, like a fire that nobody has
+    claimed, by the schedule that has its id now (`schedules` are those about to be in force, by id). One
+    that is caught up gets another deadline: each of its flow before it may take its whole time.
+    """
+    ahead: Counter[tuple[str, int]] = Counter()
+    taken: list[tuple[Run, NextStep | None]] = []
+    for run in runs:
+        decision = _decided_anew(run, schedules.get(run.schedule_id), now)
+        if decision is None:
+            taken.append((run, retry.taken_up(run, now)))
+        elif decision.state is RunState.CLAIMED:
+            lane = run.target, run.flow
+            deadline = now + (1 + ahead[lane]) * max(run.retry.deadline, retry.APART)
+            ahead[lane] += 1
+            taken.append((replace(run, deadline=deadline), None))
+        else:
+            taken.append((run, NextStep(RunState.FAILED, f"never sent: {decision.reason}")))
+    return taken
+
+
+def _decided_anew(run: Run, schedule: Schedule | None, now: datetime) -> Admitted | None:
+    """Decide about a run's fire; None: it was sent, is in time, or its schedule has no such fire any more."""
+    if run.state is not RunState.CLAIMED or now <= run.deadline or schedule is None or not schedule.enabled:
+        return None
+    if (schedule.target, schedule.flow, schedule.task) != (run.target, run.flow, run.task):
+        return None
+    since = timeline.fire_times(schedule.timing, run.fire_time - timedelta.resolution)
+    came = list(islice(takewhile(lambda at: at <= now, since), 2))
+    if run.fire_time not in came:
+        return None
+    (decision,) = admit(schedule, [Due(run.fire_time, run.due_at)], now, more=len(came) > 1)
+    return decision
