@@ -68,17 +68,21 @@ def _missed(due: Due, reason: str) -> Admitted:
     return Admitted(*due, Origin.SCHEDULE, RunState.MISSED, reason)
 
 
-def cut_off(schedule: Schedule | None) -> str:
+def cut_off(schedule_id: str, schedules: Mapping[str, Schedule]) -> str:
     """Say why a fire time that had come is not fired: its schedule is no longer in force as it was.
 
-    `schedule` is what the new catalog has under its id.
+    `schedules` are those of the new catalog, by id.
     """
+    heir = next((one for one in schedules.values() if one.renamed_from == schedule_id), None)
+    schedule = schedules.get(schedule_id) or heir
     if schedule is None:
         change = "was removed"
     elif not schedule.enabled:
         change = "was disabled"
     else:
         change = "got another timing"
+    if schedule is not None and schedule.id != schedule_id:
+        change = f"was renamed to {schedule.id} and {change}"
     return f"its schedule {change} before this could be fired, and an edit fires nothing that has passed"
 
 

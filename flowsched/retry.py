@@ -110,7 +110,7 @@ def judged(run: Run, doubt: Doubt, sighting: Sighting, *, age: timedelta, now: d
 
 def _found(run: Run, doubt: Doubt, sighting: Sighting) -> NextStep:
     if doubt.may_have_made_it:
-        return NextStep(RunState.TRIGGERED, f"the reply was lost, but {sighting.detail}")
+        return NextStep(RunState.TRIGGERED, f"found by a look: {sighting.detail}; before: {run.reason}")
     return NextStep(
         RunState.FAILED,
         f"collision: EnOS has {run.predicted_instance} already, and no attempt of this run can have made it:"
@@ -135,6 +135,11 @@ def _absent(run: Run, doubt: Doubt, sighting: Sighting, age: timedelta, now: dat
     if now > run.deadline:
         return NextStep(RunState.FAILED, f"the deadline passed, and {none}: it did not run")
     return NextStep(RunState.SENDING, f"sent again, as {sighting.detail}")
+
+
+def wants_looks(doubt: Doubt, age: timedelta) -> bool:
+    """Tell whether it is too early to say that nothing is known: an absence may yet come to count."""
+    return doubt.looks < ABSENCES or (doubt.absences >= ABSENCES and age < APART)
 
 
 def look_after(run: Run, doubt: Doubt, *, age: timedelta, now: datetime, draw: float) -> timedelta:
@@ -163,7 +168,7 @@ def still_in_doubt(run: Run, now: datetime) -> NextStep | None:
     return NextStep(
         RunState.IN_DOUBT,
         f"{_STILL}, and not sent again: look into EnOS for {run.predicted_instance},"
-        f" then `flowsched resolve {run.id}`; {reason}",
+        f" then `flowsched resolve {run.id} --triggered|--failed --reason TEXT`; {reason}",
     )
 
 

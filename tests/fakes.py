@@ -94,6 +94,8 @@ class ScriptedGateway:
         self.look_hold: asyncio.Event | None = None
         self.fault: Exception | None = None
         self.turns_held = 0
+        self.left_at: float | None = None
+        self.urgent: list[bool] = []
         self.looks_under_way = 0
         self.most_looks_at_once = 0
         self.places: asyncio.Semaphore | None = None
@@ -113,7 +115,8 @@ class ScriptedGateway:
         self._sights[of] = list(sightings)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[ScriptedGateway]:
+    async def turn(self, *, urgent: bool = True) -> AsyncIterator[ScriptedGateway]:
+        self.urgent.append(urgent)
         async with self.places or nullcontext():
             self.turns_held += 1
             try:

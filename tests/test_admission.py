@@ -145,10 +145,17 @@ def test_what_comes_out_is_what_went_in(
         (None, "was removed"),
         (a_schedule(enabled=False), "was disabled"),
         (a_schedule(), "got another timing"),
+        (
+            a_schedule("new", renamed_from="nightly", enabled=False),
+            "was renamed to new and was disabled",
+        ),
+        (a_schedule("new", renamed_from="nightly"), "was renamed to new and got another timing"),
     ],
 )
 def test_what_an_edit_cut_off_says_so(schedule: Schedule | None, change: str) -> None:
-    assert cut_off(schedule) == (
+    new = {schedule.id: schedule} if schedule else {}
+
+    assert cut_off("nightly", new) == (
         f"its schedule {change} before this could be fired, and an edit fires nothing that has passed"
     )
 

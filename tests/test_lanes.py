@@ -470,7 +470,7 @@ async def test_a_run_in_doubt_holds_those_behind_it_until_its_deadline_and_no_lo
     await desk.passes(MINUTE)
 
     assert before == [RunState.IN_DOUBT, RunState.CLAIMED]
-    assert [run.state for run in reversed(await desk.ledger.runs())] == [RunState.IN_DOUBT, RunState.FAILED]
+    assert await desk.states() == [RunState.IN_DOUBT, RunState.TRIGGERED]
 
 
 async def test_a_run_on_schedule_overtakes_those_that_are_caught_up(desk: Desk) -> None:
@@ -488,11 +488,13 @@ async def test_a_backlog_behind_a_flow_that_fires_each_minute_ends_all_the_same(
     desk.gateway.sees(found())
     await _catch_up(desk, 3, deadline=FIRE + 3 * MINUTE)
 
-    for number in range(6):
+    for number in range(3 * 16):
         await desk.start(FIRE + number * MINUTE, schedule_id="minutely")
         await desk.passes(MINUTE)
 
     assert all(state.final for state in (await desk.states()))
+    on_schedule = await desk.ledger.runs(schedule_id="minutely", limit=100)
+    assert {run.state for run in on_schedule} == {RunState.TRIGGERED}
     failed = await desk.ledger.runs(state=RunState.FAILED)
     assert {run.reason for run in failed} == {
         "the deadline passed before it could be sent; it was never sent"
@@ -524,3 +526,47 @@ async def test_many_runs_and_outcomes_on_one_lane(desk: Desk) -> None:
     processed = [each.started_at for each in attempts if each.outcome not in surely_not]
     assert min(after - before for before, after in pairwise(processed)) >= MINUTE
     await eventually(lambda: desk.runner.under_way == 0)
+
+
+async def test_runs_that_are_caught_up_wait_for_the_oldest_and_not_for_the_first_that_asked(
+    desk: Desk,
+) -> None:
+    later, older = FIRE - 10 * MINUTE, FIRE - 20 * MINUTE
+    rows = [
+        desk.new_run(at, schedule_id=name, origin=CATCH_UP, due_at=at)
+        for name, at in (("a", later), ("b", older))
+    ]
+    runs = await desk.ledger.claim(rows, [])
+    for run in runs:
+        desk.runner.start(run)
+    await desk.passes(2 * MINUTE)
+
+    started = [(await desk.attempts(run))[0].started_at - FIRE for run in runs]
+    assert started == [MINUTE, 0 * MINUTE]
+
+
+async def test_what_is_caught_up_has_its_whole_time_from_when_its_turn_comes(desk: Desk) -> None:
+    refused = an_answer(Outcome.REFUSED_FOR_NOW, retry_after=14 * MINUTE)
+    desk.answers(refused, accepted(), refused, accepted())
+    first, second = await _catch_up(desk, 2, deadline=FIRE + RETRY.deadline)
+
+    await desk.passes(40 * MINUTE)
+
+    assert await desk.states() == [RunState.TRIGGERED, RunState.TRIGGERED]
+    assert (await desk.run(first)).deadline == FIRE + RETRY.deadline
+    assert (await desk.run(second)).deadline >= FIRE + 14 * MINUTE + RETRY.deadline
+
+
+async def test_the_distance_counts_from_when_the_call_left(desk: Desk) -> None:
+    desk.gateway.hold = asyncio.Event()
+    await desk.start()
+    await desk.passes(20)
+    desk.gateway.left_at = desk.clock.monotonic()
+    await desk.passes(10)
+    desk.gateway.hold.set()
+    await desk.passes(1)
+    await desk.start(FIRE + MINUTE)
+
+    await desk.passes(120)
+
+    assert [(at - FIRE).total_seconds() for at in desk.gateway.asked_at] == [0, 80]

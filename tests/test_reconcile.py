@@ -54,7 +54,7 @@ async def test_what_is_found_is_triggered(desk: Desk) -> None:
 
     run = await desk.run()
     assert (run.state, run.instance) == (RunState.TRIGGERED, INSTANCE)
-    assert run.reason == "the reply was lost, but the instance is going"
+    assert run.reason == "found by a look: the instance is going; before: the reply was cut off"
     assert {instance for instance, _ in desk.gateway.looks} == {INSTANCE}
     assert sent_after(desk) == [0]
 
@@ -342,3 +342,29 @@ async def test_a_refusal_long_after_another_call_to_the_flow_is_for_good(desk: D
 
     assert (await desk.run(second)).state is RunState.FAILED
     assert sent_after(desk) == [0, 180]
+
+
+async def test_after_a_long_downtime_an_absence_still_comes_to_count(desk: Desk) -> None:
+    desk.answers(LOST)
+    desk.gateway.sees(unclear())
+    await desk.start()
+    desk.clock.advance(DEADLINE + 2 * DAY)
+
+    desk.gateway.sees(absent())
+    await desk.restart()
+    await desk.passes(120)
+
+    run = await desk.run()
+    assert run.state is RunState.FAILED
+    assert run.reason is not None
+    assert run.reason.startswith("the deadline passed, and EnOS has no instance")
+
+
+async def test_looks_at_what_is_in_doubt_wait_for_triggers(desk: Desk) -> None:
+    desk.answers(LOST)
+    desk.gateway.sees(found())
+    await desk.start()
+
+    await desk.passes(10)
+
+    assert desk.gateway.urgent == [True, False]

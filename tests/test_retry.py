@@ -234,7 +234,7 @@ def test_what_is_found_is_ours_where_an_attempt_may_have_made_it(
 ) -> None:
     step = shown(outcomes, found(), age=age, now=now)
 
-    assert step == NextStep(RunState.TRIGGERED, "the reply was lost, but the instance is going")
+    assert step == NextStep(RunState.TRIGGERED, "found by a look: the instance is going; before: HTTP 502")
 
 
 @pytest.mark.parametrize("outcomes", MADE_BY_ANOTHER)
@@ -355,7 +355,7 @@ def test_it_is_told_once_that_a_run_is_still_in_doubt_at_its_deadline() -> None:
     assert told == NextStep(
         RunState.IN_DOUBT,
         "still in doubt at its deadline, and not sent again: look into EnOS for 3377-20260101000000, "
-        "then `flowsched resolve 1`; HTTP 502",
+        "then `flowsched resolve 1 --triggered|--failed --reason TEXT`; HTTP 502",
     )
     assert still_in_doubt(replace(run, reason=told.reason), EXPIRED + timedelta(hours=1)) is None
 

@@ -173,7 +173,7 @@ def _instance(run: Run) -> str | None:
 
 
 def _reason(run: Run) -> str:
-    again = run.retry_at and f"again at {stamp(run.retry_at)}"
+    again = f"again at {stamp(run.retry_at)}" if run.retry_at else None
     return "; ".join(filter(None, (again, run.reason, run.note)))
 
 

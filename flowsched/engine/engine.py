@@ -189,7 +189,7 @@ class Engine:
                 )
 
     async def _close_term(self, term: Term, catalog: Catalog, at: datetime) -> None:
-        reason = cut_off(catalog.schedules.get(term.schedule_id))
+        reason = cut_off(term.schedule_id, catalog.schedules)
         cursor = term.cursor_at
         while fire_times := _came(term.timing, cursor, at, MOST_ROWS):
             cursor = fire_times[-1]

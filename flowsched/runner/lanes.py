@@ -13,6 +13,7 @@ from flowsched.retry import APART
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     from flowsched.clock import Clock
     from flowsched.model import Run
@@ -57,16 +58,41 @@ class Lane:
         self._busy = False
         self._waiting: list[_Waiter] = []
         self._alarm: asyncio.Task[None] | None = None
-        self._caught_up_one_by_one = asyncio.Lock()
+        self._catching_up = False
+        self._to_catch_up: list[tuple[datetime, int, asyncio.Future[None]]] = []
 
     @asynccontextmanager
     async def order(self, run: Run) -> AsyncIterator[None]:
-        """Have runs that are caught up carried one after the other, in the order in which they ask."""
+        """Have runs that are caught up carried one by one, of those that wait the oldest fire first."""
         if run.origin is not Origin.CATCH_UP:
             yield
             return
-        async with self._caught_up_one_by_one:
+        await self._wait_for_older(run)
+        try:
             yield
+        finally:
+            self._catching_up = False
+            self._let_the_oldest_catch_up()
+
+    async def _wait_for_older(self, run: Run) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._to_catch_up, (run.fire_time, run.id, turn))
+        # Those that were handed over together are all to be there before the first of them goes.
+        asyncio.get_running_loop().call_soon(self._let_the_oldest_catch_up)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._catching_up = False
+            self._let_the_oldest_catch_up()
+            raise
+
+    def _let_the_oldest_catch_up(self) -> None:
+        while self._to_catch_up and self._to_catch_up[0][2].cancelled():
+            heapq.heappop(self._to_catch_up)
+        if not self._catching_up and self._to_catch_up:
+            self._catching_up = True
+            heapq.heappop(self._to_catch_up)[2].set_result(None)
 
     @asynccontextmanager
     async def place(self, run: Run) -> AsyncIterator[bool]:

@@ -69,7 +69,7 @@ class _Clearance:
     async def obtained(self) -> None:
         """Look at all, cancel what is to be cancelled, and wait for its end for a while."""
         for instance in self._made:
-            self._sightings[instance] = await look(self._gateway, instance)
+            self._sightings[instance] = await look(self._gateway, instance, urgent=True)
         asked = [instance for instance in self._decision.cancel if await self._takes_cancellation(instance)]
         await self._end_of(asked)
 
@@ -103,7 +103,7 @@ class _Clearance:
         asked_at, going = self._clock.monotonic(), set(instances)
         while going and self._clock.monotonic() - asked_at < CANCEL_BOUND:
             for instance in sorted(going):
-                if _has_ended(await look(self._gateway, instance)):
+                if _has_ended(await look(self._gateway, instance, urgent=True)):
                     self._notes[instance] = f"cancelled {instance}"
                     going.remove(instance)
             if going:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 class Turn(Protocol):
     """The right to make one call now. Timeouts are in real seconds; what happens comes back as a value."""
 
+    @property
+    def left_at(self) -> float | None:
+        """When a byte of the latest call may have left, by the clock's monotonic time; None: none has."""
+
     async def trigger(self, request: TriggerRequest, timeout: float) -> Answer:
         """Trigger a flow, or a task of it."""
 
@@ -31,5 +35,5 @@ class Gateway(Protocol):
     def target(self) -> Target:
         """The target this gateway speaks to."""
 
-    def turn(self) -> AbstractAsyncContextManager[Turn]:
-        """Wait for a free place and for the rate."""
+    def turn(self, *, urgent: bool = True) -> AbstractAsyncContextManager[Turn]:
+        """Wait for a free place and for the rate; what is not urgent waits for what is."""

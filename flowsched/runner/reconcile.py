@@ -42,7 +42,7 @@ class Reconciliation:
         any more, as when it was settled by hand.
         """
         doubt = await self._doubt()
-        while self._clock.now() <= until or doubt.looks < retry.ABSENCES:
+        while self._clock.now() <= until or retry.wants_looks(doubt, self._age):
             pause = retry.look_after(
                 self._run, doubt, age=self._age, now=self._clock.now(), draw=self._clock.draw()
             )

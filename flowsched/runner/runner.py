@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowsched import retry
 from flowsched.enos import milliseconds, trigger_request
 from flowsched.errors import LedgerError, LedgerRefusal, LedgerUnusable
-from flowsched.model import NextStep, Outcome, RunState
+from flowsched.model import NextStep, Origin, Outcome, RunState
 from flowsched.runner.lanes import Lanes
 from flowsched.runner.overlap import cleared
 from flowsched.runner.reconcile import Reconciliation
@@ -172,7 +172,7 @@ class Runner:
         way = _Way(gateway, self._lanes.of(run.target, run.flow), request)
         while not run.state.final and not self._draining:
             async with way.lane.order(run):
-                run = await self._carry_to_its_deadline(run, way)
+                run = await self._carry_to_its_deadline(self._in_its_turn(run), way)
             if run.state is RunState.IN_DOUBT and not self._draining:
                 step = await self._known_by(run.deadline + retry.LOOKED_FOR, run, way)
                 if step is None:
@@ -181,6 +181,12 @@ class Runner:
                 run = await self._follow(run, step, way)
         if run.state is RunState.TRIGGERED:
             await self._watcher.triggered(run)
+
+    def _in_its_turn(self, run: Run) -> Run:
+        """Return the run with its whole time before it, if it was behind others of its flow until now."""
+        if run.origin is not Origin.CATCH_UP or run.attempts:
+            return run
+        return replace(run, deadline=max(run.deadline, self._clock.now() + run.retry.deadline))
 
     async def _carry_to_its_deadline(self, run: Run, way: _Way) -> Run:
         """Return the run when it is final, or still in doubt at its deadline, or left by a drain."""
@@ -271,7 +277,7 @@ class Runner:
         if answer.outcome is Outcome.UNKNOWN:  # it may have come to be processed only at its end
             way.lane.sent()
         elif answer.outcome not in retry.SURELY_NOT_PROCESSED:
-            way.lane.sent(self._clock.monotonic() - began)
+            way.lane.sent(self._clock.monotonic() - (turn.left_at or began))
         return answer
 
     async def _begin(self, run: Run, note: str | None) -> Run:
