@@ -402,3 +402,19 @@ async def test_one_place_at_a_real_gateway_is_enough(
         await desk.runner.drain(0)
         await gateway.aclose()
         await simulator.stop()
+
+
+async def test_what_it_has_cancelled_it_replaces_though_its_deadline_passes_meanwhile(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    await was_triggered(desk)
+    desk.gateway.sees(found(), of=PREVIOUS)
+
+    run = await desk.start(overlap=CANCEL, deadline=FIRE + timedelta(seconds=10))
+    await desk.passes(120)
+
+    run = await desk.run(run)
+    assert desk.gateway.cancelled == [(PREVIOUS, FIRE)]
+    assert run.state is RunState.TRIGGERED
+    assert run.note == f"overlap: asked to cancel {PREVIOUS}, which has not been seen to end"
+    assert "instance is cancelled for a later fire of its flow" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from flowsched.model import Run
     from flowsched.runner.ports import Gateway
     from flowsched.runner.recorder import Recorder
+
+log = logging.getLogger(__name__)
 
 LATEST = 3
 """So many previous instances are asked about: EnOS runs one of a flow and queues the others."""
@@ -40,7 +43,7 @@ async def cleared(run: Run, recorder: Recorder, gateway: Gateway, clock: Clock) 
 
     At most BOUND after the ledger has told of previous instances; the fall-back then decides about those of
     which nothing is known. What was cancelled is in the text, which the ledger gets as the run begins to be
-    sent: where it does not come to that, as when the process dies before, no record tells of it.
+    sent: where it does not come to that, as when the process dies before, only the log tells of it.
     """
     if run.overlap is Overlap.QUEUE:
         return Overlapping(skip=False, cancel=(), text=None)
@@ -91,6 +94,10 @@ class _Clearance:
 
     async def _takes_cancellation(self, instance: str) -> bool:
         async with self._gateway.turn() as turn:
+            log.warning(
+                "instance is cancelled for a later fire of its flow",
+                extra={"run": self._run.id, "schedule": self._run.schedule_id, "instance": instance},
+            )
             self._notes[instance] = f"asked to cancel {instance}, without an answer"
             answer = await turn.cancel(instance, CANCEL_TIMEOUT)
         if answer.outcome is Outcome.ACCEPTED:

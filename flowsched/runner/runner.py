@@ -248,6 +248,10 @@ class Runner:
                 if overlap.skip:
                     return await self._recorder.settle(run, NextStep(RunState.SKIPPED, overlap.text))
                 note = overlap.text
+                if overlap.cancel:
+                    # What it has cancelled it is to replace, however long that took.
+                    latest = self._clock.now() + retry.APART
+                    run = replace(run, deadline=max(run.deadline, latest))
             return await self._send(run, way, note)
 
     async def _send(self, run: Run, way: _Way, note: str | None) -> Run:
