@@ -28,7 +28,8 @@ ASIDE = {"simulator": {"clock", "model", "errors"}}
 PURE = ["model.py", "errors.py", "durations.py", "near.py", "timeline.py", "admission.py", "retry.py",
         "audit.py",
         "cron/evaluator.py", "cron/fields.py", "cron/words.py", "config/parser.py", "ledger/transitions.py",
-        "runner/unfinished.py", "enos/signing.py", "enos/requests.py", "enos/replies.py", "enos/readings.py", "enos/meaning.py",
+        "runner/unfinished.py",
+        "enos/signing.py", "enos/requests.py", "enos/replies.py", "enos/readings.py", "enos/meaning.py",
         "enos/sightings.py", "enos/token_meaning.py", "enos/offsets.py",
         "simulator/signature.py", "simulator/instances.py", "simulator/faults.py"]  # fmt: skip
 
