@@ -10,7 +10,7 @@ from flowsched.durations import format_duration
 from flowsched.model import CatchUp, FlowState, Origin, Overlap, RunState, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from flowsched.model import Run, Schedule, Sighting, Term, Timing
@@ -127,18 +127,26 @@ def same_timing(recorded: Timing, wanted: Timing) -> bool:
     return "" in (recorded.rules, wanted.rules) and replace(recorded, rules=wanted.rules) == wanted
 
 
-def inheritors(terms: Mapping[str, Term], schedules: Mapping[str, Schedule]) -> dict[str, Term]:
+def inheritors(terms: Iterable[Term], schedules: Mapping[str, Schedule]) -> dict[str, Term]:
     """Return, by its id, each enabled schedule that goes on where a term in force stands, and that term.
 
-    `terms` are those in force, `schedules` those of the new catalog, both by id. A schedule goes on in its
+    `terms` are all there have been, `schedules` those of the new catalog by id. A schedule goes on in its
     own term where the timing is the same; one without a term goes on in that of its former id, where the
-    timing is the same and the catalog has that id no more. Of several with one former id, the first does. A
-    term that goes on nowhere ends.
+    timing is the same and the catalog has that id no more. Not so where the new id itself was in force later
+    than the former one is accounted for: its fire times of that time have runs already. Of several with one
+    former id, the first does. A term that goes on nowhere ends.
     """
+    in_force: dict[str, Term] = {}
+    ended: dict[str, datetime] = {}
+    for each in terms:
+        if each.until_at is None:
+            in_force[each.schedule_id] = each
+        else:
+            ended[each.schedule_id] = max(each.until_at, ended.get(each.schedule_id, each.until_at))
     heirs: dict[str, Term] = {}
     taken: set[str] = set()
     for id_, schedule in schedules.items():
-        term = terms.get(id_) or _former(schedule, terms, schedules)
+        term = in_force.get(id_) or _former(schedule, in_force, ended, schedules)
         if (
             term is not None
             and term.schedule_id not in taken
@@ -150,7 +158,15 @@ def inheritors(terms: Mapping[str, Term], schedules: Mapping[str, Schedule]) -> 
     return heirs
 
 
-def _former(schedule: Schedule, terms: Mapping[str, Term], schedules: Mapping[str, Schedule]) -> Term | None:
+def _former(
+    schedule: Schedule,
+    in_force: Mapping[str, Term],
+    ended: Mapping[str, datetime],
+    schedules: Mapping[str, Schedule],
+) -> Term | None:
     if schedule.renamed_from is None or schedule.renamed_from in schedules:
         return None
-    return terms.get(schedule.renamed_from)
+    term = in_force.get(schedule.renamed_from)
+    if term is None or ended.get(schedule.id, term.cursor_at) > term.cursor_at:
+        return None
+    return term

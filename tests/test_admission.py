@@ -252,7 +252,7 @@ def term(id_: str, timing: Timing = TIMING) -> Term:
 
 
 def heirs(terms: list[Term], *schedules: Schedule) -> dict[str, str]:
-    found = inheritors({one.schedule_id: one for one in terms}, {one.id: one for one in schedules})
+    found = inheritors(terms, {one.id: one for one in schedules})
     return {id_: one.schedule_id for id_, one in found.items()}
 
 

@@ -798,3 +798,19 @@ async def test_a_term_that_an_old_version_has_recorded_without_its_flow_is_close
     await desk.restart(retimed(cron="0 0 * * *"))
 
     assert desk.fired(RunState.MISSED) == ["edited 12:10", "edited 12:20", "edited 12:30"]
+
+
+async def test_a_rename_onto_an_id_that_was_in_force_later_loses_nothing_silently(desk: Desk) -> None:
+    a, b = replace(EVERY_TEN, id="a", flow=1), replace(EVERY_TEN, id="b", flow=2)
+    await desk.apply(a, b)
+    desk.clock.step(START + timedelta(minutes=35))
+    disabled = Catalog({"a": a, "b": replace(b, enabled=False)}, "r2")
+    await desk.engine.stop()
+    # As a process that is killed as soon as the catalog is in force: what a owes is not claimed.
+    await Engine(desk.ledger, desk.runs.append, desk.clock, "host:2")._close(disabled, desk.clock.now())
+    await desk.ledger.apply(disabled, desk.clock.now())
+
+    await desk.restart(replace(a, id="b", renamed_from="a"))
+    await desk.settled()
+
+    assert desk.fired(RunState.MISSED) == ["a 12:10", "a 12:20", "a 12:30"]

@@ -331,6 +331,12 @@ class LedgerMachine(RuleBasedStateMachine):
         for one in wanted.values():
             former = "" if one.renamed_from in entries else one.renamed_from
             line = lines.get(one.id) or lines.get(former or "")
+            if (
+                line
+                and line[-1].schedule_id != one.id
+                and self._was_in_force_after(line[-1].cursor_at, one.id)
+            ):
+                line = None
             if line and line[-1].schedule_id in ending and goes_on(line[-1].timing, one.timing):
                 del ending[line[-1].schedule_id]
                 go_on(line, one)
@@ -343,6 +349,10 @@ class LedgerMachine(RuleBasedStateMachine):
             id_: Cursor(id_, wanted[id_].timing, line[-1].cursor_at)
             for id_, line in self._lines_in_force().items()
         }
+
+    def _was_in_force_after(self, at: datetime, schedule_id: str) -> bool:
+        ended = (term for line in self._lines for term in line if term.schedule_id == schedule_id)
+        return any(term.until_at is not None and term.until_at > at for term in ended)
 
     @invariant()
     def the_runs_are_those_of_the_model(self) -> None:

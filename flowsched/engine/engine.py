@@ -170,10 +170,10 @@ class Engine:
 
     async def _close(self, catalog: Catalog, at: datetime) -> None:
         """Deal with what came, up to `at`, under timings that do not go on."""
-        terms = await self._ledger.terms_in_force()
+        terms = await self._ledger.terms()
         kept = {term.schedule_id for term in inheritors(terms, catalog.schedules).values()}
-        for term in map(partial(_completed, catalog), terms.values()):
-            if term.schedule_id in kept or term.flow is None:
+        for term in map(partial(_completed, catalog), terms):
+            if term.until_at is not None or term.schedule_id in kept or term.flow is None:
                 continue
             if timeline.is_readable(term.timing):
                 await self._close_term(term, catalog, at)

@@ -59,8 +59,9 @@ class Catalogs:
 
     def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
         """Put a catalog in force; the contract is that of `Ledger.apply`."""
-        found = self.terms_in_force()
-        heirs = inheritors(found, catalog.schedules)
+        terms = self.terms()
+        found = {term.schedule_id: term for term in terms if term.until_at is None}
+        heirs = inheritors(terms, catalog.schedules)
         kept = {id_ for id_, term in heirs.items() if term.schedule_id == id_}
         inherited = {term.schedule_id for term in heirs.values()}
         present = {
