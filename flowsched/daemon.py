@@ -200,6 +200,8 @@ async def _reload_when_told(daemon: Daemon, settings: Settings, told: asyncio.Ev
             )
             await clock.sleep(RELOAD_PAUSE)
             told.set()
+        except Exception:
+            log.critical("reload stopped by a fault of flowsched", exc_info=True)
 
 
 def _gateway(target: Target, settings: Settings, environ: Mapping[str, str], clock: Clock) -> Gateway:

@@ -814,3 +814,19 @@ async def test_a_rename_onto_an_id_that_was_in_force_later_loses_nothing_silentl
     await desk.settled()
 
     assert desk.fired(RunState.MISSED) == ["a 12:10", "a 12:20", "a 12:30"]
+
+
+async def test_an_edit_can_end_a_schedule_that_a_fault_of_ours_is_about(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> datetime:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(timeline, "due_time", fails)
+    await desk.apply(replace(EVERY_TEN, jitter=timedelta(seconds=1)), a_schedule("sound", flow=1))
+    await desk.minutes(10)
+
+    await desk.apply(a_schedule("sound", flow=1), revision="r2")
+
+    assert desk.fired(RunState.MISSED) == ["edited 12:10"]
+    assert "last fire of a schedule missed by a fault of flowsched" in caplog.text

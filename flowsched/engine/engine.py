@@ -203,12 +203,19 @@ class Engine:
     ) -> NewRun:
         """Return the row of a fire time whose timing ends: fired if it has come just now, or missed."""
         schedule = self._catalog.schedules.get(term.schedule_id)
-        if schedule is None or at - fire_time > ON_TIME:
-            return self._cut_off_row(term, fire_time, reason, catalog)
-        following = next(timeline.fire_times(term.timing, fire_time), None)
-        due = Due(fire_time, timeline.due_time(schedule, fire_time, following))
-        (decision,) = admit(schedule, [due], at)
-        return self._row(schedule, decision, at, Counter())
+        if schedule is not None and at - fire_time <= ON_TIME:
+            try:
+                (due,) = _with_jitter(schedule, [fire_time], [fire_time])
+                (decision,) = admit(schedule, [due], at)
+                return self._row(schedule, decision, at, Counter())
+            except Exception:
+                # An edit must be able to end what is at fault.
+                log.critical(
+                    "last fire of a schedule missed by a fault of flowsched",
+                    exc_info=True,
+                    extra={"schedule": schedule.id, "fire_time": fire_time},
+                )
+        return self._cut_off_row(term, fire_time, reason, catalog)
 
     async def _claim_until(self, timings: Iterable[Timing], until: datetime) -> bool:
         """Claim all that has come by `until`, schedule by schedule.
