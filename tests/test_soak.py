@@ -192,6 +192,8 @@ def test_each_check_sees_its_fault(name: str, more: dict[str, Any]) -> None:
         "gave up after 2 attempts, as the next would begin after the deadline: HTTP 429",
         "the deadline passed before it could be sent; it was never sent",
         "the deadline passed, and EnOS has no instance 7-20251026001100: it did not run",
+        "never sent: 15m32s late, outside the catch_up_window of 12m",
+        "never sent: 5m late, and catch_up is none",
     ],
 )
 def test_a_run_may_fail_for_want_of_time_or_attempts(reason: str) -> None:

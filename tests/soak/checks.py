@@ -39,6 +39,7 @@ MAY_FAIL = {
         r"gave up after \d+ attempts?, as the (next would begin after the deadline|deadline passed)"
         r"|the deadline passed before it could be sent"
         r"|the deadline passed, and EnOS has no instance"
+        r"|never sent: \S+ late, (outside the catch_up_window|and catch_up)"
     ),
 }
 """Why a run may have failed, after all that was done to it."""
