@@ -95,7 +95,7 @@ class _Clearance:
     async def _takes_cancellation(self, instance: str) -> bool:
         async with self._gateway.turn() as turn:
             log.warning(
-                "instance is cancelled for a later fire of its flow",
+                "previous instance is cancelled for a later fire of its flow",
                 extra={"run": self._run.id, "schedule": self._run.schedule_id, "instance": instance},
             )
             self._notes[instance] = f"asked to cancel {instance}, without an answer"
