@@ -51,7 +51,10 @@ def alarms_of(schedules: Iterable[Schedule]) -> dict[Timing, Alarm]:
     alarms: dict[Timing, Alarm] = {}
     for schedule in sorted(schedules, key=lambda schedule: schedule.id):
         if schedule.enabled:
-            alarms.setdefault(schedule.timing, Alarm(schedule.timing)).schedules.append(schedule)
+            alarm = alarms.get(schedule.timing)
+            if alarm is None:
+                alarm = alarms[schedule.timing] = Alarm(schedule.timing)
+            alarm.schedules.append(schedule)
     return alarms
 
 

@@ -172,8 +172,9 @@ class Engine:
         """Deal with what came, up to `at`, under timings that do not go on."""
         terms = await self._ledger.terms()
         kept = {term.schedule_id for term in inheritors(terms, catalog.schedules).values()}
-        for term in map(partial(_completed, catalog), terms):
-            if term.until_at is not None or term.schedule_id in kept or term.flow is None:
+        ending = (term for term in terms if term.until_at is None and term.schedule_id not in kept)
+        for term in map(partial(_completed, catalog), ending):
+            if term.flow is None:
                 continue
             if timeline.is_readable(term.timing):
                 await self._close_term(term, catalog, at)
@@ -189,10 +190,11 @@ class Engine:
                 )
 
     async def _close_term(self, term: Term, catalog: Catalog, at: datetime) -> None:
-        reason = cut_off(term.schedule_id, catalog.schedules)
         cursor = term.cursor_at
         while fire_times := _came(term.timing, cursor, at, MOST_ROWS):
             cursor = fire_times[-1]
+            # Looks through the catalog for an heir: not to be asked for each of many terms that owe nothing.
+            reason = cut_off(term.schedule_id, catalog.schedules)
             rows = [self._last_row(term, fire_time, reason, catalog, at) for fire_time in fire_times]
             runs = await self._ledger.claim(rows, [Cursor(term.schedule_id, term.timing, cursor)])
             for run in runs:
@@ -258,7 +260,7 @@ class Engine:
         runs = await self._ledger.claim(due.rows, due.cursors)
         self._unheard = False
         self._cursors.update((cursor.schedule_id, cursor.at) for cursor in due.cursors)
-        # What is caught up for one flow goes in the order in which it is started.
+        # The log tells of them in this order, whichever schedule they are of.
         for run in sorted(runs, key=lambda run: run.fire_time):
             self._start(run)
         return runs
