@@ -3,6 +3,7 @@
     FlowschedError          whatever a user can do something about; never a traceback
       ConfigError           files that cannot be used; carries every problem found
       UsageError            a command asked for something that makes no sense
+        GitError            ... of Git, which cannot tell; says what to do
       Refused               a value that its place cannot take; says what is allowed
         CronError           ... where a timing belongs
       LedgerError           the durable record cannot be used just now
@@ -16,10 +17,19 @@ HTTP failures are not exceptions here: they are values (`model.Answer`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+class Severity(StrEnum):
+    """Whether a problem keeps the files from being used."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    """They can be used; somebody should know all the same."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,12 +45,17 @@ class Problem:
     """Dotted, as `schedules.nightly.cron`; empty where the fault is the file as a whole."""
     message: str
     allowed: str | None = None
+    rule: str = ""
+    """The stable name of the rule that it breaks; empty where there is none, as for what no file may hold."""
+    severity: Severity = Severity.ERROR
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        warning = "warning: " if self.severity is Severity.WARNING else ""
         path = f"{self.path}: " if self.path else ""
         allowed = f"; allowed: {self.allowed}" if self.allowed else ""
-        return f"{where}: {path}{self.message}{allowed}"
+        rule = f" [{self.rule}]" if self.rule else ""
+        return f"{where}: {warning}{path}{self.message}{allowed}{rule}"
 
 
 class FlowschedError(Exception):
@@ -57,6 +72,10 @@ class ConfigError(FlowschedError):
 
 class UsageError(FlowschedError):
     """A command was asked for something that makes no sense."""
+
+
+class GitError(UsageError):
+    """What Git was asked for cannot be had; the text says why, and what to do."""
 
 
 class Refused(FlowschedError):  # noqa: N818 - what happened to the value

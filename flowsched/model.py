@@ -6,13 +6,20 @@ The words are those of the README's glossary, one word for one idea.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime, timedelta
+    from datetime import date, datetime, time, timedelta
+
+
+MAX_CHANGE = 25
+"""In a hundred enabled schedules: what a reload may end or retime unless `flowsched.yaml` says otherwise."""
+
+FIRES_A_DAY = 288
+"""One in five minutes: what a schedule may have without a warning, unless `flowsched.yaml` says otherwise."""
 
 
 class CatchUp(StrEnum):
@@ -31,6 +38,15 @@ class Overlap(StrEnum):
     SKIP = "skip"
     CANCEL_PREVIOUS = "cancel_previous"
     """Cancel what is going, then trigger; to cancel is best effort (enos-api section 4)."""
+
+
+class Then(StrEnum):
+    """What becomes of a fire whose fire time is inside a blackout."""
+
+    SKIP = "skip"
+    """It is left out, and recorded as skipped."""
+    DEFER = "defer"
+    """The last one inside goes out at the end, with its own fire time; those before it are skipped."""
 
 
 class Origin(StrEnum):
@@ -143,6 +159,105 @@ class Source:
         return f"{self.file}:{self.line}"
 
 
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Whole days on the wall clock of some zone, from the first to the last, both included."""
+
+    first: date
+    last: date
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time between two points, the second not included.
+
+    Each point is an instant in UTC, or naive: then it is read on the wall clock of some zone.
+    """
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class YearlyDays:
+    """Days that come every year, from the first (month, day) to the last, both included.
+
+    Where the last comes before the first in a year, it is the one of the next year.
+    """
+
+    first: tuple[int, int]
+    last: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WeeklyWindow:
+    """A stretch of each week on the wall clock of some zone, the end not included.
+
+    Weekdays count from 0, Monday. Where the end is not later in the week than the start, it is in the next.
+    """
+
+    start_day: int
+    start: time
+    end_day: int
+    end: time
+
+
+@dataclass(frozen=True, slots=True)
+class Holidays:
+    """The public holidays of a country, as the package `holidays` knows them; whole days."""
+
+    country: str
+    """ISO 3166-1 alpha-2, such as DE."""
+    subdivision: str | None
+    """As the package names it, such as BE; None: those of the whole country."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ical:
+    """A file in iCalendar format (RFC 5545); its events are the closed times."""
+
+    file: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calendar:
+    """Times at which something is closed, by a name that is unique over all files."""
+
+    name: str
+    description: str | None
+    timezone: str | None
+    """On whose wall clock its days and times are read; None: that of each schedule that it is used for."""
+    rules: str = ""
+    """A digest of that zone's data, as in a timing; empty where there is no zone, or it is not known."""
+    days: tuple[Days, ...] = ()
+    spans: tuple[Span, ...] = ()
+    yearly: tuple[YearlyDays, ...] = ()
+    weekly: tuple[WeeklyWindow, ...] = ()
+    holidays: tuple[Holidays, ...] = ()
+    ical: tuple[Ical, ...] = ()
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Blackout:
+    """When a schedule is not to be sent, and what becomes of the fires of that time."""
+
+    calendars: tuple[Calendar, ...]
+    """At least one; it is closed while any of them is."""
+    then: Then
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What an author has seen and wants all the same: `rule` is reported no more."""
+
+    rule: str
+    reason: str
+    other: str | None = None
+    """The id of the other schedule, where the rule is about two of them (`collision`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """One entry of a schedule file, with all defaults resolved."""
@@ -167,6 +282,8 @@ class Schedule:
     """How long after the trigger the flow may take to end, as it is watched; None: it is not watched."""
     renamed_from: str | None
     """The id that this schedule had before."""
+    blackout: Blackout | None
+    accept: tuple[Acceptance, ...]
     description: str | None
     owner: str | None
     source: Source
@@ -179,7 +296,67 @@ class Catalog:
     schedules: Mapping[str, Schedule]
     """By id, in the order of the ids."""
     revision: str
-    """Hex SHA-256 over the names and contents of all files read."""
+    """Hex SHA-256 over the names and contents of all files read, and over the data that decide with them
+    what fires when: of time zones, and of holidays where they are used."""
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)
+    """By name, in the order of the names; those that no schedule uses included."""
+    commit: Commit | None = None
+    """Where the files come from, as far as Git knows; None where they are in no work tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """A Git commit."""
+
+    id: str
+    """Hex, in full."""
+    author: str
+    """As `Name <address>`."""
+    at: datetime
+    """When it was committed."""
+    clean: bool
+    """Whether the files are as they are in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedCatalog:
+    """A catalog that was put in force, as the ledger has it."""
+
+    revision: str
+    at: datetime
+    """When."""
+    schedules: int
+    enabled: int
+    """How many of its schedules are enabled."""
+    commit: Commit | None
+    """Where its files came from; None where that was not known."""
+    tz_release: str | None
+    """The release of the time zone data that it was read with; None where that was not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What a test file says about the fires of a schedule between two instants; all of it must hold."""
+
+    name: str
+    schedule_id: str
+    timezone: str
+    """On whose wall clock its times were written, and are shown."""
+    start: datetime
+    """Inclusive."""
+    end: datetime
+    """Exclusive."""
+    exactly: frozenset[datetime] | None
+    """The fire times that go out, and no others do; None: that is not said."""
+    at_least: frozenset[datetime]
+    never: tuple[Span, ...]
+    """Between instants, as both are settled in the zone: no fire time in them goes out."""
+    count: int | None
+    """How many go out; None: that is not said."""
+    deferred: Mapping[datetime, datetime]
+    """By fire time, when it goes out after a blackout."""
+    source: Source
+    column: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +389,8 @@ class NewRun:
     overlap: Overlap
     overlap_fallback: Overlap
     watch: timedelta | None
+    note: str | None = None
+    """What is worth knowing of a run that there is nothing to say against, such as that it was deferred."""
     revision: str
     """The catalog under which the run was made."""
     source: Source
@@ -369,6 +548,8 @@ class Cursor:
     schedule_id: str
     timing: Timing
     at: datetime
+    held_until: datetime | None = None
+    """When the first fire time after it goes out, which has come and is held by a blackout; None: none is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,6 +568,8 @@ class Term:
     """Up to this instant, inclusive, every fire time of the term is accounted for."""
     until_at: datetime | None
     """Fire times after it do not belong to the term; None while it is in force."""
+    held_until: datetime | None
+    """As in `Cursor`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -448,3 +631,7 @@ class Settings:
     """How far this machine's clock and a gateway's may differ before it is an error."""
     targets: Mapping[str, Target]
     """By name; at least one."""
+    max_change: int = MAX_CHANGE
+    """How many in a hundred of the enabled schedules a reload may end or retime unasked, from 0 to 100."""
+    fires_a_day: int = FIRES_A_DAY
+    """A schedule with more than that gets a warning."""

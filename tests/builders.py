@@ -8,6 +8,8 @@ from typing import Any
 
 from flowsched.model import (
     Answer,
+    Blackout,
+    Calendar,
     CatchUp,
     FlowState,
     Limits,
@@ -23,7 +25,9 @@ from flowsched.model import (
     Seen,
     Sighting,
     Source,
+    Span,
     Target,
+    Then,
     Timing,
 )
 
@@ -53,6 +57,8 @@ _SCHEDULE = Schedule(
     jitter=timedelta(0),
     watch=None,
     renamed_from=None,
+    blackout=None,
+    accept=(),
     description=None,
     owner=None,
     source=Source("schedules/a.yaml", 3),
@@ -154,3 +160,21 @@ def absent() -> Sighting:
 
 def unclear(detail: str = "HTTP 503") -> Sighting:
     return Sighting(seen=Seen.UNCLEAR, detail=detail)
+
+
+def closed(
+    *spans: tuple[datetime, datetime], then: Then = Then.SKIP, name: str = "freeze", **more: Any
+) -> Blackout:
+    calendar = Calendar(
+        name=name,
+        description=None,
+        timezone=None,
+        spans=tuple(Span(start, end) for start, end in spans),
+        source=Source("schedules/calendars.yaml", 2),
+        **more,
+    )
+    return Blackout((calendar,), then)
+
+
+def deferred(*spans: tuple[datetime, datetime], **more: Any) -> Blackout:
+    return closed(*spans, then=Then.DEFER, **more)

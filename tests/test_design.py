@@ -14,11 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "flowsched"
 ROWS = {
     "model": 1, "errors": 1, "clock": 1,
     "durations": 2, "near": 2, "cron": 2,
-    "timeline": 3, "admission": 3, "retry": 3,
-    "audit": 4, "config": 4, "enos": 4, "ledger": 4,
-    "runner": 5, "engine": 5,
-    "daemon": 6, "ops": 6,
-    "cli": 7,
+    "blackouts": 3,
+    "timeline": 4, "admission": 4, "retry": 4,
+    "review": 5, "audit": 5, "config": 5, "enos": 5, "git": 5, "ledger": 5,
+    "runner": 6, "engine": 6,
+    "daemon": 7, "ops": 7,
+    "cli": 8,
 }  # fmt: skip
 """A room imports only from rows above it, and from itself."""
 
@@ -26,9 +27,15 @@ ASIDE = {"simulator": {"clock", "model", "errors"}}
 """The simulator stands beside the house: it must not know the client it is to judge."""
 
 PURE = ["model.py", "errors.py", "durations.py", "near.py", "timeline.py", "admission.py", "retry.py",
-        "audit.py",
+        "audit.py", "cron/blocks.py",
         "cron/evaluator.py", "cron/fields.py", "cron/words.py", "config/parser.py", "ledger/transitions.py",
         "runner/unfinished.py",
+        "review/collisions.py", "review/footprints.py", "review/load.py", "review/warnings.py",
+        "review/guard.py", "review/rules.py", "review/clock_changes.py", "review/heat.py", "review/relief.py",
+        "review/changes.py", "review/edits.py", "review/keys.py", "review/moves.py", "review/outgoing.py",
+        "review/expectations.py", "config/points.py", "cron/lint.py",
+        "blackouts/closures.py", "blackouts/stretches.py", "blackouts/walls.py", "blackouts/public.py",
+        "blackouts/ical.py", "blackouts/ical_checks.py", "config/calendars.py", "config/closed_times.py",
         "enos/signing.py", "enos/requests.py", "enos/replies.py", "enos/readings.py", "enos/meaning.py",
         "enos/sightings.py", "enos/token_meaning.py", "enos/offsets.py",
         "simulator/signature.py", "simulator/instances.py", "simulator/faults.py"]  # fmt: skip
@@ -38,7 +45,9 @@ IMPURE_MODULES = {"asyncio", "http", "importlib", "io", "logging", "os", "pathli
                   "httpx", "sqlalchemy"}  # fmt: skip
 
 OWNERS = {"httpx": "enos", "apscheduler": "engine", "sqlalchemy": "ledger", "sqlite3": "ledger",
-          "yaml": "config", "jsonschema": "config", "cronsim": "cron", "random": "clock"}  # fmt: skip
+          "yaml": "config", "jsonschema": "config", "cronsim": "cron", "random": "clock",
+          "subprocess": "git", "icalendar": "blackouts", "recurring_ical_events": "blackouts",
+          "holidays": "blackouts"}  # fmt: skip
 """What only one room may import."""
 
 
