@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 import zoneinfo
+from datetime import UTC, datetime
 from hashlib import sha256
+from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import pytest
 
 from flowsched import cron
+from flowsched.errors import CronError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,3 +112,78 @@ def test_the_data_is_that_by_which_the_zone_goes(tmp_path: Path) -> None:
     )
 
     assert done.stdout.split() == [digest(of_the_package("Asia", "Tokyo")), "9:00:00"]
+
+
+def other_data(folder: Path) -> Path:
+    """Return zone data in which the clocks of Berlin are those of Tokyo."""
+    put(folder, "Etc/UTC", of_the_package("UTC"))
+    put(folder, "Europe/Berlin", of_the_package("Asia", "Tokyo"))
+    return folder
+
+
+def test_within_a_block_the_zones_are_those_of_a_folder_and_stay_known_by_their_rules(tmp_path: Path) -> None:
+    usual, noon = cron.zone_rules("Europe/Berlin"), datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def hour(rules: str = "") -> int:
+        return noon.astimezone(cron.zone("Europe/Berlin", rules)).hour
+
+    with cron.zone_data(other_data(tmp_path)):
+        other = cron.zone_rules("Europe/Berlin")
+        within = hour()
+
+    assert (within, hour(), hour(usual), hour(other), hour("unheard of")) == (21, 13, 13, 21, 13)
+    assert other == digest(of_the_package("Asia", "Tokyo"))
+    assert cron.zone_rules("Europe/Berlin") == usual
+
+
+def test_a_fault_within_the_block_puts_the_usual_zones_back(tmp_path: Path) -> None:
+    path = zoneinfo.TZPATH
+
+    with pytest.raises(ZeroDivisionError), cron.zone_data(other_data(tmp_path)):
+        raise ZeroDivisionError
+
+    assert path == zoneinfo.TZPATH
+
+
+def test_a_damaged_zone_is_an_error_with_its_name(tmp_path: Path) -> None:
+    put(other_data(tmp_path), "Europe/Berlin", b"TZif2 and no more")
+
+    with cron.zone_data(tmp_path), pytest.raises(CronError, match=r"'Europe/Berlin' cannot be read"):
+        cron.zone("Europe/Berlin")
+
+
+@pytest.fixture
+def _no_release_remembered() -> Iterator[None]:
+    cron.tz_release.cache_clear()
+    yield
+    cron.tz_release.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_release_remembered")
+@pytest.mark.parametrize(
+    ("content", "release"),
+    [
+        ({"tzdata.zi": b"# version 2026c\n# redo\n"}, "2026c"),
+        ({"+VERSION": b"2026a\n"}, "2026a"),
+        ({"UTC": b"", "tzdata.zi": b"no version here"}, ""),
+        ({"UTC": b"", "tzdata.zi": b"\xff\xfe"}, ""),
+        ({"UTC": b""}, ""),
+        ({}, import_module("tzdata").IANA_VERSION),
+    ],
+)
+def test_the_release_is_what_the_first_folder_with_zones_says_else_the_package(
+    content: dict[str, bytes], release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, data in content.items():
+        put(tmp_path / "zones", name, data)
+    monkeypatch.setattr(zoneinfo, "TZPATH", [str(tmp_path / "gone"), str(tmp_path / "zones")])
+
+    assert cron.tz_release() == release
+
+
+@pytest.mark.usefixtures("_no_release_remembered")
+def test_without_any_data_there_is_no_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoneinfo, "TZPATH", ())
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+
+    assert cron.tz_release() == ""

@@ -1,6 +1,18 @@
 """When: the one evaluator of cron expressions, for daemon, validation, preview and tests alike."""
 
+from flowsched.cron.blocks import Block, Horizon, horizon
 from flowsched.cron.evaluator import Cron, instant, parse, zone
-from flowsched.cron.rules import zone_rules
+from flowsched.cron.rules import tz_release, zone_data, zone_rules
 
-__all__ = ["Cron", "instant", "parse", "zone", "zone_rules"]
+__all__ = [
+    "Block",
+    "Cron",
+    "Horizon",
+    "horizon",
+    "instant",
+    "parse",
+    "tz_release",
+    "zone",
+    "zone_data",
+    "zone_rules",
+]

@@ -27,12 +27,14 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim
 
 from flowsched.cron import words
+from flowsched.cron.blocks import blocks
 from flowsched.cron.fields import LAST, read
 from flowsched.errors import CronError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from flowsched.cron.blocks import Block, Horizon
     from flowsched.cron.fields import Field, Fields
 
 _MINUTE = timedelta(minutes=1)
@@ -60,6 +62,23 @@ class Cron:
         if after.tzinfo is None:
             raise ValueError("after must be aware")
         return self._fires(zone, after.astimezone(UTC))
+
+    def blocks(self, zone: ZoneInfo, horizon: Horizon) -> list[Block]:
+        """Return the same fire times within a horizon, all at once; no two blocks share one.
+
+        For instants since 1973, when the last zone came to be whole minutes off UTC.
+        """
+        return blocks(self._fields, zone, horizon)
+
+    @property
+    def written_out(self) -> str:
+        """Its five fields, also where it was written as one of the `@names`."""
+        return self._fields.text
+
+    @property
+    def follows_clock(self) -> bool:
+        """Whether its times are wildcard times, which follow the wall clock through its changes."""
+        return self._fields.wildcard_time
 
     def explain(self) -> str:
         """Say in plain English when the expression fires, on a wall clock that nobody changes."""
@@ -90,19 +109,42 @@ def parse(expression: str) -> Cron:
     return Cron(folded, fields)
 
 
-@cache
-def zone(name: str) -> ZoneInfo:
+def zone(name: str, rules: str = "") -> ZoneInfo:
     """Return the time zone of an IANA name, spelt exactly as IANA does, capitals too.
 
     It is the same all through a process, even where the machine gets new zone data meanwhile: zoneinfo
-    itself forgets a zone that is not used for a while, and reads it again.
+    itself forgets a zone that is not used for a while, and reads it again. With `rules`, a digest as
+    `zone_rules` makes it, it is the zone of those data where this process has read them, else the usual one.
 
     Raises CronError, with near names, for any other text: paths and `localtime` included.
     """
+    return _known_by_rules.get((name, rules)) or _usual_zone(name)
+
+
+def know(name: str, rules: str) -> None:
+    """Keep the zone of a name as that of `rules`: the digest of the data that it was read from."""
+    _known_by_rules.setdefault((name, rules), _usual_zone(name))
+
+
+def forget_usual_zones() -> None:
+    """Have `zone` look for the data of each name anew; what it knows by rules stays."""
+    _usual_zone.cache_clear()
+    _zone_names.cache_clear()
+
+
+_known_by_rules: dict[tuple[str, str], ZoneInfo] = {}
+
+
+@cache
+def _usual_zone(name: str) -> ZoneInfo:
     if name not in _zone_names():
         short = name[:_LONGEST_NAME]
         raise CronError(f"time zone {short!r} is unknown", _allowed_zones(short))
-    return ZoneInfo(name)
+    try:
+        return ZoneInfo(name)
+    except Exception as error:
+        # A damaged file makes zoneinfo raise whatever its reading ran into.
+        raise CronError(f"time zone {name!r} cannot be read: {error}", "undamaged time zone data") from error
 
 
 def instant(wall: datetime, zone: ZoneInfo) -> datetime:
