@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from flowsched import cron
+from flowsched import blackouts, cron
 from flowsched.errors import CronError
-from flowsched.model import Fire
+from flowsched.model import Fire, Then
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from flowsched.cron import Block, Horizon
     from flowsched.model import Schedule, Timing
+
+MOST_CLOSURES = 1_000
+"""So many closed times in a row are looked at for a fire that goes out."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -31,8 +36,14 @@ def fire_times(timing: Timing, after: datetime) -> Iterator[datetime]:
     starts_at, ends_at = timing.starts_at, timing.ends_at
     if starts_at is not None and after < starts_at:
         after = starts_at - timedelta.resolution
-    times = cron.parse(timing.cron).fires(cron.zone(timing.timezone), after)
+    times = cron.parse(timing.cron).fires(cron.zone(timing.timezone, timing.rules), after)
     return times if ends_at is None else takewhile(lambda at: at < ends_at, times)
+
+
+def fire_blocks(timing: Timing, horizon: Horizon) -> list[Block]:
+    """Return all fire times within a horizon, as `fire_times`, in blocks of which no two share one."""
+    within = horizon.within(timing.starts_at, timing.ends_at)
+    return cron.parse(timing.cron).blocks(cron.zone(timing.timezone, timing.rules), within)
 
 
 def is_readable(timing: Timing) -> bool:
@@ -46,6 +57,63 @@ def is_readable(timing: Timing) -> bool:
     except CronError:
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a blackout does with a fire."""
+
+    calendar: str
+    """The name of the calendar that is closed at the fire time."""
+    until: datetime | None
+    """When the fire goes out; None: it is skipped."""
+    reason: str
+    """In words, as the ledger has it."""
+
+
+def hold(schedule: Schedule, fire_time: datetime) -> Hold | None:
+    """Return what the blackout of a schedule does with one of its fires; None: nothing, it is open then.
+
+    Of the fires inside one closed time the last is deferred to its end, if any is; those before it are
+    skipped.
+    """
+    if schedule.blackout is None:
+        return None
+    timing = schedule.timing
+    closed = blackouts.closure(schedule.blackout, timing.timezone, fire_time, timing.rules)
+    if closed is None:
+        return None
+    reason = f"blackout: {closed.calendar}"
+    if schedule.blackout.then is Then.SKIP:
+        return Hold(closed.calendar, None, reason)
+    if closed.until is None:
+        return Hold(closed.calendar, None, f"{reason} has no end in sight")
+    following = next(fire_times(timing, fire_time), None)
+    if following is not None and following < closed.until:
+        return Hold(closed.calendar, None, f"{reason}, and a later fire goes out at its end instead")
+    return Hold(closed.calendar, closed.until, reason)
+
+
+def next_out(schedule: Schedule, after: datetime) -> datetime | None:
+    """Return when the first fire goes out whose fire time is after `after`; None: none does.
+
+    That is its fire time, or the end of the closed time that it is deferred to. None also where a blackout
+    leaves out all of the next MOST_CLOSURES closed times.
+    """
+    timing, blackout = schedule.timing, schedule.blackout
+    if blackout is None:
+        return next(fire_times(timing, after), None)
+    for _ in range(MOST_CLOSURES):
+        fire_time = next(fire_times(timing, after), None)
+        if fire_time is None:
+            return None
+        closed = blackouts.closure(blackout, timing.timezone, fire_time, timing.rules)
+        if closed is None:
+            return fire_time
+        if closed.until is None or blackout.then is Then.DEFER:
+            return closed.until
+        after = closed.until - timedelta.resolution
+    return None
 
 
 def due_time(schedule: Schedule, fire_time: datetime, following: datetime | None) -> datetime:

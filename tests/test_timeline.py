@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from hashlib import sha256
+from importlib.resources import files
 from itertools import islice, pairwise, takewhile
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,12 @@ from hypothesis import strategies as st
 
 from flowsched import cron, timeline
 from flowsched.model import Timing
-from tests.builders import T0, a_schedule
+from tests.builders import T0, a_schedule, closed, deferred
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flowsched.model import Schedule
 
 MINUTE = timedelta(minutes=1)
 MILLISECOND = timedelta(milliseconds=1)
@@ -187,3 +194,73 @@ def test_a_disabled_schedule_does_not_fire() -> None:
 
 def test_without_an_end_the_caller_takes_what_it_wants() -> None:
     assert len(list(islice(timeline.fires([a_schedule()], after=T0), 400))) == 400
+
+
+# What a blackout does with a fire.
+
+FREEZE = (T0 + timedelta(hours=2), T0 + timedelta(hours=5))
+
+
+def holds(schedule: Schedule, hours: int = 8) -> dict[int, datetime | None]:
+    """Return until when the fires of the first hours are held, by hour; None: skipped. The others are not."""
+    fires = timeline.fires([schedule], after=T0 - MINUTE, until=T0 + timedelta(hours=hours))
+    held = {fire.fire_time.hour: timeline.hold(schedule, fire.fire_time) for fire in fires}
+    return {hour: hold.until for hour, hold in held.items() if hold}
+
+
+def test_without_a_blackout_nothing_is_held() -> None:
+    assert timeline.hold(a_schedule(cron="0 * * * *"), FREEZE[0]) is None
+
+
+def test_a_fire_at_the_start_of_a_closed_time_is_inside_and_one_at_its_end_is_not() -> None:
+    assert holds(a_schedule(cron="0 * * * *", blackout=closed(FREEZE))) == {2: None, 3: None, 4: None}
+
+
+def test_the_last_fire_inside_is_deferred_and_those_before_it_are_skipped() -> None:
+    schedule = a_schedule(cron="0 * * * *", blackout=deferred(FREEZE))
+
+    assert holds(schedule) == {2: None, 3: None, 4: FREEZE[1]}
+    reasons = [timeline.hold(schedule, T0 + timedelta(hours=hour)) for hour in (3, 4)]
+    assert [hold and (hold.calendar, hold.reason) for hold in reasons] == [
+        ("freeze", "blackout: freeze, and a later fire goes out at its end instead"),
+        ("freeze", "blackout: freeze"),
+    ]
+
+
+def test_a_schedule_that_ends_inside_has_its_last_fire_deferred() -> None:
+    schedule = a_schedule(cron="0 * * * *", ends_at=T0 + timedelta(hours=4), blackout=deferred(FREEZE))
+
+    assert holds(schedule) == {2: None, 3: FREEZE[1]}
+
+
+def test_closed_times_that_touch_defer_to_the_end_of_the_last() -> None:
+    after = (FREEZE[1], FREEZE[1] + timedelta(hours=1))
+
+    assert holds(a_schedule(cron="0 * * * *", blackout=deferred(after, FREEZE))) == {
+        2: None, 3: None, 4: None, 5: after[1],
+    }  # fmt: skip
+
+
+def test_what_is_closed_without_an_end_in_sight_defers_nothing() -> None:
+    schedule = a_schedule(blackout=deferred((T0, T0 + timedelta(days=500))))
+
+    hold = timeline.hold(schedule, T0 + timedelta(days=1))
+
+    assert hold == timeline.Hold("freeze", None, "blackout: freeze has no end in sight")
+
+
+def test_a_closed_time_is_read_by_the_zone_data_of_the_timing(tmp_path: Path) -> None:
+    data = tmp_path / "Europe" / "Berlin"
+    data.parent.mkdir()
+    (tmp_path / "Etc").mkdir()
+    tokyo = files("tzdata").joinpath("zoneinfo", "Asia", "Tokyo").read_bytes()
+    for path in (data, tmp_path / "Etc" / "UTC"):
+        path.write_bytes(tokyo)
+    with cron.zone_data(tmp_path):
+        rules = cron.zone_rules("Europe/Berlin")
+    noon = datetime.combine(T0.date(), time(12))
+    blackout = closed((noon, noon + timedelta(hours=1)))
+    moved = Timing("0 * * * *", "Europe/Berlin", rules=rules)
+
+    assert holds(a_schedule(cron="0 * * * *", zone="Europe/Berlin", blackout=blackout), 15) == {11: None}
+    assert holds(replace(a_schedule(blackout=blackout), timing=moved), 15) == {3: None}
