@@ -73,6 +73,8 @@ def test_a_schedule_has_the_defaults_of_the_house(tmp_path: Path) -> None:
         jitter=timedelta(0),
         watch=None,
         renamed_from=None,
+        blackout=None,
+        accept=(),
         description=None,
         owner=None,
         source=Source(f"{tmp_path}/a.yaml", 2),

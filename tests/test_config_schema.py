@@ -11,9 +11,32 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft7Validator
 
-from flowsched.config import check, load_catalog, parser, schema, settings
+from flowsched.config import (
+    calendars,
+    check,
+    closed_times,
+    expectations,
+    load_catalog,
+    parser,
+    points,
+    schema,
+    settings,
+)
 from flowsched.durations import allowed_between, parse_duration
-from flowsched.model import Limits, RetryPolicy, Schedule, SecretSource, Settings, Target, Timing
+from flowsched.model import (
+    Blackout,
+    Calendar,
+    Expectation,
+    Holidays,
+    Limits,
+    RetryPolicy,
+    Schedule,
+    SecretSource,
+    Settings,
+    Target,
+    Timing,
+)
+from flowsched.review.expectations import MOST_FIRES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +45,7 @@ if TYPE_CHECKING:
 
 SCHEDULES = schema.schema_document("schedules")
 SETTINGS = schema.schema_document("settings")
+TESTS = schema.schema_document("tests")
 ROOT = Path(__file__).parents[1]
 
 
@@ -46,11 +70,13 @@ def every_key(document: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[
             yield from every_key(value, (*path, key))
         if isinstance(part.get("additionalProperties"), dict):
             yield from every_key(part["additionalProperties"], (*path, "*"))
+        if isinstance(part.get("items"), dict):
+            yield from every_key(part["items"], (*path, "*"))
 
 
 KEYS = [
     pytest.param(each, id=f"{name}:{path}")
-    for name, document in (("schedules", SCHEDULES), ("settings", SETTINGS))
+    for name, document in (("schedules", SCHEDULES), ("settings", SETTINGS), ("tests", TESTS))
     for path, each in every_key(part_of(document))
 ]
 
@@ -76,7 +102,7 @@ def names(record: type) -> set[str]:
     return {field.name for field in fields(record)}
 
 
-@pytest.mark.parametrize("document", [SCHEDULES, SETTINGS])
+@pytest.mark.parametrize("document", [SCHEDULES, SETTINGS, TESTS])
 def test_a_schema_is_valid_draft_07(document: dict[str, Any]) -> None:
     Draft7Validator.check_schema(document)
 
@@ -124,15 +150,18 @@ def test_the_keys_of_a_schedule_are_the_fields_of_its_record() -> None:
 
 
 def test_the_keys_of_the_settings_are_the_fields_of_their_records() -> None:
-    assert set(properties_of(SETTINGS)) - {"limits"} == names(Settings) - {"file"}
+    top = set(properties_of(SETTINGS)) - {"limits", "review", "apply"}
+    inner = set(properties_of(SETTINGS, "review")) | set(properties_of(SETTINGS, "apply"))
+    assert top | inner == names(Settings) - {"file"}
     assert set(properties_of(SETTINGS, "targets", "*")) == names(Target) - {"name", "source"}
     assert set(properties_of(SETTINGS, "limits")) == names(Limits)
     assert names(SecretSource) == {"kind", "name"}
 
 
 def test_the_parser_reads_every_key_of_the_schema() -> None:
-    read = {".".join(key) for key in (*parser._OWN, *parser._INHERITED)} | {"target"}
-    written = {path for path, _ in every_key(part_of(SCHEDULES, "schedules", "*"))} - {"retry", "watch"}
+    read = {".".join(key) for key in (*parser._OWN, *parser._INHERITED)} | {"target", "blackout"}
+    keys = {path for path, _ in every_key(part_of(SCHEDULES, "schedules", "*"))} - {"retry", "watch"}
+    written = {path for path in keys if not path.startswith(("accept.", "blackout."))}
 
     assert read == written
 
@@ -203,7 +232,7 @@ def test_nothing_is_removed_that_could_still_be_caught_up() -> None:
 
 @pytest.mark.parametrize("key", ["starts_at", "ends_at"])
 def test_a_point_in_time_is_told_alike_by_schema_and_parser(key: str) -> None:
-    assert properties_of(SCHEDULES, "schedules", "*")[key]["title"] == parser._POINT_ALLOWED
+    assert properties_of(SCHEDULES, "schedules", "*")[key]["title"] == points.POINT_ALLOWED
 
 
 @pytest.mark.parametrize("key", sorted(properties_of(SCHEDULES, "schedules", "*")))
@@ -212,8 +241,59 @@ def test_every_example_of_a_schedule_key_loads(key: str, tmp_path: Path) -> None
     for number, example in enumerate(properties_of(SCHEDULES, "schedules", "*")[key]["examples"]):
         text = json.dumps({"schedules": {f"s{number}": {**schedule, key: example}}})
         (tmp_path / f"{number}.yaml").write_text(text)
+    (tmp_path / "calendars.yaml").write_text('calendars: {company-holidays: {yearly: ["12-25"]}}')
 
     assert load_catalog(str(tmp_path), None).schedules
+
+
+def test_the_keys_of_a_test_are_the_fields_of_its_record() -> None:
+    part = part_of(TESTS)["properties"]["tests"]["items"]
+    read = {"schedule": "schedule_id", "from": "start", "until": "end"}
+    written = {read.get(key, key) for key in part["properties"]} - {"fires"}
+    said = set(part["properties"]["fires"]["properties"])
+
+    assert written | said == names(Expectation) - {"source", "column"}
+    assert {".".join(key) for key in expectations._DEMANDS} == {f"fires.{key}" for key in said}
+
+
+def test_the_times_of_a_test_are_told_alike_by_schema_and_parser() -> None:
+    part = part_of(TESTS)["properties"]["tests"]["items"]["properties"]
+    fires = part["fires"]["properties"]
+
+    assert {part[key]["title"] for key in ("from", "until")} == {points.POINT_ALLOWED}
+    assert {fires[key]["items"]["title"] for key in ("exactly", "at_least")} == {expectations._TIME_ALLOWED}
+    assert fires["deferred"]["additionalProperties"]["title"] == expectations._TIME_ALLOWED
+    assert f"at most {expectations.LONGEST.days} days" in part["until"]["description"]
+    assert fires["count"]["maximum"] == MOST_FIRES
+
+
+CALENDAR = part_of(SCHEDULES, "calendars", "*")["properties"]
+
+
+def test_the_keys_of_a_calendar_are_the_fields_of_its_record() -> None:
+    read = (set(CALENDAR) - {"dates"}) | {"days", "spans"}
+
+    assert read == names(Calendar) - {"name", "rules", "source"}
+    assert set(CALENDAR) == {key for (key,) in calendars._PLAIN} | set(calendars._PARTS)
+    assert set(CALENDAR["holidays"]["items"]["properties"]) == names(Holidays)
+    assert set(part_of(SCHEDULES, "schedules", "*", "blackout")["properties"]) == names(Blackout)
+
+
+@pytest.mark.parametrize("key", ["dates", "yearly", "weekly"])
+def test_a_closed_time_is_told_alike_by_schema_and_parser(key: str) -> None:
+    assert CALENDAR[key]["items"]["title"] == getattr(closed_times, f"{key.upper()}_ALLOWED")
+
+
+@pytest.mark.parametrize("key", sorted(CALENDAR))
+def test_every_example_of_a_calendar_key_loads(key: str, tmp_path: Path) -> None:
+    event = "BEGIN:VEVENT\nUID:1\nDTSTART:20261224\nEND:VEVENT\n"
+    ical = f"BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:x\n{event}END:VCALENDAR\n"
+    (tmp_path / "grid-maintenance.ics").write_text(ical)
+    for number, example in enumerate(CALENDAR[key]["examples"]):
+        text = json.dumps({"calendars": {f"c{number}": {"weekly": ["SUN"], key: example}}})
+        (tmp_path / f"{number}.yaml").write_text(text)
+
+    assert load_catalog(str(tmp_path), None).calendars
 
 
 def test_a_modeline_leads_to_its_schema() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from flowsched.config import find_settings, load_settings
 from flowsched.errors import ConfigError
-from flowsched.model import Limits, SecretSource
+from flowsched.model import FIRES_A_DAY, Limits, SecretSource
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +39,7 @@ def test_the_smallest_file_has_all_the_defaults(tmp_path: Path) -> None:
     assert settings.ledger == f"sqlite:///{tmp_path}/ledger.db"
     assert settings.file == f"{tmp_path}/flowsched.yaml"
     assert (settings.keep, settings.clock_tolerance) == (timedelta(days=400), timedelta(seconds=30))
+    assert settings.max_change == 25
     assert target.api_version == "v2.1"
     assert target.limits == Limits(concurrency=20, rate_per_minute=None)
     assert target.access_key == SecretSource("env", "ENOS_ACCESS_KEY")
@@ -51,6 +52,20 @@ def test_how_long_runs_are_kept_and_how_far_clocks_may_differ_can_be_set(tmp_pat
     settings = load_settings(write(tmp_path, more="keep: 31d\nclock_tolerance: 1h\n"))
 
     assert (settings.keep, settings.clock_tolerance) == (timedelta(days=31), timedelta(hours=1))
+
+
+def test_how_often_a_schedule_may_fire_without_a_warning_can_be_set(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path)).fires_a_day == FIRES_A_DAY == 288
+    assert load_settings(write(tmp_path, more="review: {fires_a_day: 24}\n")).fires_a_day == 24
+
+
+@pytest.mark.parametrize(("written", "percentage"), [("0%", 0), ("7%", 7), ("'33%'", 33), ("100%", 100)])
+def test_what_a_reload_may_change_unasked_is_a_percentage(
+    tmp_path: Path, written: str, percentage: int
+) -> None:
+    settings = load_settings(write(tmp_path, more=f"apply: {{max_change: {written}}}\n"))
+
+    assert settings.max_change == percentage
 
 
 def test_relative_paths_begin_at_the_folder_of_the_file(
@@ -149,6 +164,7 @@ def test_the_example_is_valid_and_complete() -> None:
     assert settings.targets["on-site"].api_version == "v2.0"
     assert settings.schedules == str(ROOT / "schedules")
     assert (settings.keep, settings.clock_tolerance) == (timedelta(days=400), timedelta(seconds=30))
+    assert settings.max_change == 25
 
 
 def test_the_option_comes_before_the_variable_and_the_variable_before_the_folder(tmp_path: Path) -> None:

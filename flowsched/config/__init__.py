@@ -9,24 +9,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowsched.config.expectations import load_expectations
+    from flowsched.config.ids import schedule_ids
     from flowsched.config.loader import load_catalog
+    from flowsched.config.places import Places
+    from flowsched.config.schema import schema_document
     from flowsched.config.secrets import Secret, read_secret
     from flowsched.config.settings import find_settings, load_settings
+    from flowsched.config.written import Written, where_written
 
 __all__ = [
+    "Places",
     "Secret",
+    "Written",
     "find_settings",
     "load_catalog",
+    "load_expectations",
     "load_settings",
     "read_secret",
+    "schedule_ids",
+    "schema_document",
+    "where_written",
 ]
 
 _HOMES = {
+    "Places": "places",
     "Secret": "secrets",
+    "Written": "written",
     "find_settings": "settings",
     "load_catalog": "loader",
+    "load_expectations": "expectations",
     "load_settings": "settings",
     "read_secret": "secrets",
+    "schedule_ids": "ids",
+    "schema_document": "schema",
+    "where_written": "written",
 }
 
 

@@ -40,6 +40,8 @@ class _Words:
         self._secrets_nearby = schema.secrets_nearby
         self._missing: dict[KeyPath, str] = {}
         """The required keys that are not there, with what is allowed in them."""
+        self._instead: dict[KeyPath, set[KeyPath]] = {}
+        """What may be there in the place of such a key."""
         self._meant: set[KeyPath] = set()
         """The keys that are most probably there, but misspelt."""
 
@@ -50,6 +52,8 @@ class _Words:
             self._unknown_keys(path, error)
         elif error.validator == "required":
             self._required_keys(path, error)
+        elif error.validator == "anyOf":
+            self._required_alternatives(path, error)
         elif "propertyNames" in error.absolute_schema_path:
             self._name(path, error)
         else:
@@ -58,13 +62,19 @@ class _Words:
     def note_missing_keys(self) -> None:
         """Note the required keys that are missing, unless a misspelt one was meant to be it."""
         for path, allowed in self._missing.items():
-            if path not in self._meant:
+            if not self._meant & {path, *self._instead.get(path, ())}:
                 self._findings.add(self._node.position(path[:-1]), path, "is missing", allowed)
 
     def _required_keys(self, path: KeyPath, error: Any) -> None:
         for key in error.validator_value:
             if key not in error.instance:
                 self._missing[*path, key] = allowed_in(error.schema["properties"][key])
+
+    def _required_alternatives(self, path: KeyPath, error: Any) -> None:
+        """Take the first of the keys, one of which is required, as the one that is missing."""
+        first, *others = ((*path, each["required"][0]) for each in error.validator_value)
+        self._missing[first] = allowed_in(error.schema["properties"][first[-1]])
+        self._instead[first] = set(others)
 
     def _unknown_keys(self, path: KeyPath, error: Any) -> None:
         known = error.schema["properties"]
@@ -107,6 +117,7 @@ _WRONG_SIZE = {
     "minLength": "is empty text",
     "maxLength": "is too long",
     "minProperties": "is an empty mapping",
+    "minItems": "is an empty list",
     "maxProperties": "has more than one key",
 }
 

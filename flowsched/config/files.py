@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from flowsched.errors import Problem
 
 SUFFIXES = (".yaml", ".yml")
+TEST_SUFFIXES = (".test.yaml", ".test.yml")
+"""Of files that say what schedules must do; they hold none."""
 MOST_ENTRIES = 20_000
 """Files and folders that one load looks at."""
 DEEPEST_FOLDER = 40
 
+_BESIDE = "the path of a file below the folder of schedules, from the folder of this file"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -36,11 +40,24 @@ class Found:
     """A file to be read."""
 
     path: Path
-    """What the user gave, joined with what was found below it."""
+    """What the user gave, joined with what was found below it: for people."""
+    place: Path
+    """Where it is: the same, below the folder that stands in for the current one."""
     name: str
     """The path below what the user gave: the same wherever the folder is mounted."""
     identity: tuple[int, int]
     """Device and inode: the same for the same real file, whatever its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A file that a schedule file names, and what it holds."""
+
+    path: Path
+    """For people, as `Found` has it."""
+    name: str
+    """As `Found` has it."""
+    content: bytes
 
 
 def read_bounded(path: str | Path, most_bytes: int) -> bytes:
@@ -74,13 +91,45 @@ def content_of(path: Path, most_bytes: int, findings: Findings) -> bytes:
         findings.give_up((0, 0), (), refused.message, refused.allowed)
 
 
-def find_files(paths: Iterable[str]) -> tuple[list[Found], list[Problem]]:
+def read_beside(file: Found, path: str, most_bytes: int) -> Beside:
+    """Return a file by its path from the folder of another, which named it.
+
+    It must lie, also by its symbolic links, in the folder that the user gave. Raises Refused.
+    """
+    above = file.name.count("/")
+    name = posixpath.normpath(posixpath.join(posixpath.dirname(file.name), path))
+    root = file.place.parents[above]
+    if not _is_inside(root, name):
+        raise Refused(f"{quoted(path)} leads out of the folder of schedules", _BESIDE)
+    try:
+        content = read_bounded(root / name, most_bytes)
+    except Refused as refused:
+        raise Refused(f"{quoted(path)} {refused.message}", refused.allowed) from None
+    except FileNotFoundError:
+        raise Refused(f"{quoted(path)} does not exist", _BESIDE) from None
+    except OSError as error:
+        raise Refused(f"{quoted(path)} cannot be read: {error.strerror}", _BESIDE) from None
+    return Beside(file.path.parents[above] / name, name, content)
+
+
+def _is_inside(root: Path, name: str) -> bool:
+    """Tell whether a path leads to something below a folder, also by the links that it follows."""
+    if posixpath.isabs(name) or name.split("/", 1)[0] == "..":
+        return False
+    return Path(os.path.realpath(root / name)).is_relative_to(os.path.realpath(root))
+
+
+def find_files(
+    paths: Iterable[str], base: Path = Path(), *, tests: bool = False, needed: bool = True
+) -> tuple[list[Found], list[Problem]]:
     """Return the files that the paths stand for, in order, each real file once; and what is wrong there.
 
-    A path that is a file stands for itself, whatever its name. A folder stands for the `*.yaml` and `*.yml`
-    in it and in the folders below it, hidden ones left out and symbolic links followed.
+    Relative paths begin at `base`. A path that is a file stands for itself, whatever its name. A folder
+    stands for the `*.yaml` and `*.yml` in it and in the folders below it, hidden ones left out and symbolic
+    links followed: those with schedules, or with `tests` the others, `*.test.yaml` and `*.test.yml`. One that
+    has none is a problem where they are `needed`.
     """
-    search = _Search()
+    search = _Search(base, tests=tests, needed=needed)
     found = [each for path in paths for each in search.below(Path(path))]
     once: dict[tuple[int, int], Found] = {}
     for each in sorted(found, key=lambda each: each.path):
@@ -91,16 +140,21 @@ def find_files(paths: Iterable[str]) -> tuple[list[Found], list[Problem]]:
 class _Search:
     """A walk that notes what it cannot follow and goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: Path, *, tests: bool, needed: bool) -> None:
         self.problems: list[Problem] = []
+        self._base = base
+        self._tests = tests
+        self._needed = needed
         self._looked_at = 0
 
     def below(self, path: Path) -> list[Found]:
         """Return the files that one path of the user's stands for."""
         problems_before = len(self.problems)
         found = list(self._enter(path, "", ()))
-        if not found and len(self.problems) == problems_before:
-            self._note(path, "holds no schedule file", "at least one file named *.yaml or *.yml")
+        if not found and self._needed and len(self.problems) == problems_before:
+            kind, suffixes = ("test", TEST_SUFFIXES) if self._tests else ("schedule", SUFFIXES)
+            allowed = f"at least one file named {' or '.join(f'*{suffix}' for suffix in suffixes)}"
+            self._note(path, f"holds no {kind} file", allowed)
         return found
 
     def _enter(self, path: Path, name: str, inside: tuple[tuple[int, int], ...]) -> Iterator[Found]:
@@ -113,24 +167,28 @@ class _Search:
         try:
             yield from self._follow(path, name, inside)
         except OSError as error:
-            self._note(path, _why_not_there(path, error))
+            self._note(path, _why_not_there(self._base / path, error))
         except Refused as refused:
             self._note(path, refused.message, refused.allowed)
 
     def _follow(self, path: Path, name: str, inside: tuple[tuple[int, int], ...]) -> Iterator[Found]:
-        status = path.stat()
+        place = self._base / path
+        status = place.stat()
         identity = (status.st_dev, status.st_ino)
         asked_for_by_name = not inside
         if stat.S_ISDIR(status.st_mode):
             if not asked_for_by_name:
                 _refuse_odd_folder(path, identity, inside)
-            for entry in sorted(path.iterdir()):
-                if not entry.name.startswith("."):
-                    below = f"{name}/{entry.name}" if name else entry.name
-                    yield from self._enter(entry, below, (*inside, identity))
-        elif asked_for_by_name or path.suffix in SUFFIXES:
+            for entry in sorted(entry.name for entry in place.iterdir()):
+                if not entry.startswith("."):
+                    below = f"{name}/{entry}" if name else entry
+                    yield from self._enter(path / entry, below, (*inside, identity))
+        elif asked_for_by_name or self._is_wanted(path.name):
             _refuse_irregular(status)  # before it is opened: to open a device may already do something
-            yield Found(path, name or path.name, identity)
+            yield Found(path, place, name or path.name, identity)
+
+    def _is_wanted(self, name: str) -> bool:
+        return name.endswith(SUFFIXES) and name.endswith(TEST_SUFFIXES) is self._tests
 
     def _note(self, path: Path, message: str, allowed: str | None = None) -> None:
         findings = Findings(str(path))

@@ -75,3 +75,7 @@ class Findings:
     def is_faulty(self, path: KeyPath) -> bool:
         """Tell whether there is a problem with this value, or with anything that holds it."""
         return bool(self._faulty) and any(path[:length] in self._faulty for length in range(len(path) + 1))
+
+    def has_faulty(self, path: KeyPath) -> bool:
+        """Tell whether there is a problem with anything inside this value."""
+        return any(each[: len(path)] == path for each in self._faulty)

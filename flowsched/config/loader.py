@@ -5,46 +5,59 @@ from __future__ import annotations
 import gc
 import hashlib
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowsched import blackouts, cron
+from flowsched.config.calendars import parse_calendars
 from flowsched.config.check import check
-from flowsched.config.files import content_of, find_files
+from flowsched.config.files import content_of, find_files, read_beside
 from flowsched.config.findings import Findings, Unusable
 from flowsched.config.parser import parse
 from flowsched.config.reader import read
 from flowsched.config.schema import schedules_schema
-from flowsched.errors import ConfigError, quoted
-from flowsched.model import Catalog, Source
+from flowsched.errors import ConfigError, Refused, quoted
+from flowsched.model import Blackout, Catalog, Ical, Source
+from flowsched.near import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from flowsched.config.calendars import CalendarEntry
     from flowsched.config.files import Found
     from flowsched.config.findings import KeyPath
-    from flowsched.config.parser import Entry
+    from flowsched.config.parser import Entry, Named, NamedBlackout
     from flowsched.config.reader import Node, Position
     from flowsched.errors import Problem
-    from flowsched.model import Schedule, Settings
+    from flowsched.model import Calendar, Schedule, Settings, Then
 
 MOST_BYTES = 5 * 1024**2
 """Of one file."""
 MOST_BYTES_TOGETHER = 64 * 1024**2
+MOST_ICAL_BYTES = 1024**2
+"""Of one file in iCalendar format."""
+_MOST_NAMES = 20
+"""Of calendars, listed where one is not known."""
 
 
-def load_catalog(path: str | Sequence[str], settings: Settings | None) -> Catalog:
+def load_catalog(path: str | Sequence[str], settings: Settings | None, *, base: Path = Path()) -> Catalog:
     """Read files and folders of schedules as one whole.
 
     A folder stands for all `*.yaml` and `*.yml` below it, hidden ones left out. Without settings, the names
     of targets are not checked, and a schedule that names none has none. Raises ConfigError with every problem
-    of every file. The revision depends on the names below `path` and on the contents, not on where they lie.
+    of every file. The revision depends on the names below `path` and on the contents, not on where they lie,
+    and on the data of the time zones and holidays that are used.
+    Relative paths begin at `base`, which is never shown.
     """
     with _paused_gc():
-        load = _Load(settings)
+        load = _Load(settings, base)
         load.read_all([path] if isinstance(path, str) else path)
     if load.problems:
         raise ConfigError(load.problems)
-    return Catalog(dict(sorted(load.schedules.items())), load.revision())
+    schedules, calendars = dict(sorted(load.schedules.items())), dict(sorted(load.calendars.items()))
+    return Catalog(schedules, load.revision(), calendars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +75,22 @@ class _Rename:
 
 
 class _Load:
-    def __init__(self, settings: Settings | None) -> None:
+    def __init__(self, settings: Settings | None, base: Path) -> None:
         self.problems: list[Problem] = []
         self.schedules: dict[str, Schedule] = {}
+        self.calendars: dict[str, Calendar] = {}
         self._settings = settings
+        self._base = base
         self._sources: dict[str, Source] = {}
+        self._calendar_sources: dict[str, Source] = {}
+        self._held: list[tuple[Findings, Entry]] = []  # those with a blackout
+        self._blackouts: dict[tuple[tuple[str, ...], Then], Blackout] = {}
         self._renames: list[tuple[Findings, list[_Rename]]] = []  # of each file
         self._digests: list[tuple[str, bytes]] = []
         self._bytes = 0
 
     def read_all(self, paths: Iterable[str]) -> None:
-        found, self.problems = find_files(paths)
+        found, self.problems = find_files(paths, self._base)
         read = []
         for file in found:
             findings = Findings(str(file.path))
@@ -82,37 +100,104 @@ class _Load:
             if self._bytes > MOST_BYTES_TOGETHER:
                 break
         self._check_renames()
+        self._settle_blackouts()
         for findings in read:
             self.problems += findings.problems
 
     def revision(self) -> str:
-        """Return one digest over the digests of all files, in the order of their names."""
+        """Return one digest over those of all files, in the order of their names, and over the data used."""
         whole = hashlib.sha256()
         for name, digest in sorted(self._digests):
             whole.update(hashlib.sha256(name.encode(errors="surrogateescape")).digest() + digest)
+        for line in self._data():
+            whole.update(f"{line}\n".encode())
         return whole.hexdigest()
 
+    def _data(self) -> Iterator[str]:
+        """Yield what else decides what fires when: the data of zones and holidays, in words that differ."""
+        zones = {(each.timing.timezone, each.timing.rules) for each in self.schedules.values()}
+        zones |= {(each.timezone, each.rules) for each in self.calendars.values() if each.timezone}
+        yield f"tz {cron.tz_release()}"
+        for name, rules in sorted(zones):
+            yield f"zone {name} {rules}"
+        if any(each.holidays for each in self.calendars.values()):
+            yield f"holidays {blackouts.holidays_version()}"
+
     def _read(self, file: Found, findings: Findings) -> None:
-        content = content_of(file.path, MOST_BYTES, findings)
-        self._bytes += len(content)
-        if self._bytes > MOST_BYTES_TOGETHER:
-            allowed = f"at most {MOST_BYTES_TOGETHER:,} bytes in one load"
-            findings.give_up((0, 0), (), "is too much together with the files before it", allowed)
-        self._digests.append((file.name, hashlib.sha256(content).digest()))
+        content = content_of(file.place, MOST_BYTES, findings)
+        try:
+            self._count(file.name, content)
+        except Refused as refused:
+            findings.give_up((0, 0), (), refused.message, refused.allowed)
         node = read(content, findings)
         check(node, schedules_schema(), findings)
+        for calendar in parse_calendars(node, partial(self._ical, file), findings):
+            self._add_calendar(calendar, findings)
         entries = parse(node, self._settings, findings)
         for entry in entries:
             self._add(entry, findings)
         self._renames.append((findings, list(_renames(node, entries, findings))))
+
+    def _count(self, name: str, content: bytes) -> None:
+        """Take a file into the revision. Raises Refused where all together is too much."""
+        self._bytes += len(content)
+        if self._bytes > MOST_BYTES_TOGETHER:
+            allowed = f"at most {MOST_BYTES_TOGETHER:,} bytes in one load"
+            raise Refused("is too much together with the files before it", allowed)
+        self._digests.append((name, hashlib.sha256(content).digest()))
+
+    def _ical(self, file: Found, path: str) -> Ical:
+        """Return the file in iCalendar format that a schedule file names. Raises Refused."""
+        beside = read_beside(file, path, MOST_ICAL_BYTES)
+        self._count(beside.name, beside.content)
+        text = blackouts.decode_ical(beside.content)
+        blackouts.check_ical(text)
+        return Ical(str(beside.path), text)
+
+    def _add_calendar(self, entry: CalendarEntry, findings: Findings) -> None:
+        first = self._calendar_sources.setdefault(entry.name, Source(findings.file, entry.at[0]))
+        if first.file != findings.file:
+            message = f"the name is taken: {first} has it already"
+            allowed = "names of calendars that are unique over all files"
+            findings.add(entry.at, ("calendars", entry.name), message, allowed)
+        elif entry.calendar:
+            self.calendars[entry.name] = entry.calendar
+
+    def _settle_blackouts(self) -> None:
+        """Put the calendars of all files where schedules name them; note the names that nothing has."""
+        for findings, entry in self._held:
+            with suppress(Unusable):
+                blackout = entry.blackout and self._blackout(entry.blackout, findings)
+                if entry.schedule and blackout:
+                    self.schedules[entry.id] = replace(entry.schedule, blackout=blackout)
+
+    def _blackout(self, named: NamedBlackout, findings: Findings) -> Blackout | None:
+        """Return a blackout, the same for all schedules that say the same; None where it cannot be."""
+        names = tuple(each.calendar for each in named.calendars)
+        for each in named.calendars:
+            self._check_name(each, findings)
+        if named.then is None or not self.calendars.keys() >= set(names):
+            return None
+        calendars = tuple(self.calendars[name] for name in names)
+        return self._blackouts.setdefault((names, named.then), Blackout(calendars, named.then))
+
+    def _check_name(self, named: Named, findings: Findings) -> None:
+        if named.calendar not in self._calendar_sources:
+            known = sorted(self._calendar_sources)
+            message = f"there is no calendar {quoted(named.calendar)}{did_you_mean(named.calendar, known)}"
+            allowed = ", ".join(known[:_MOST_NAMES]) or 'a calendar of "calendars", in this file or another'
+            findings.add(named.at, named.path, message, allowed)
 
     def _add(self, entry: Entry, findings: Findings) -> None:
         first = self._sources.setdefault(entry.id, Source(findings.file, entry.at[0]))
         if first.file != findings.file:
             message = f"the id is taken: {first} has it already"
             findings.add(entry.at, ("schedules", entry.id), message, "ids that are unique over all files")
-        elif entry.schedule:
+            return
+        if entry.schedule:
             self.schedules[entry.id] = entry.schedule
+        if entry.blackout:
+            self._held.append((findings, entry))
 
     def _check_renames(self) -> None:
         """Note an old id that is still in use, or that two schedules had."""

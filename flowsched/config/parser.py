@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from flowsched import cron
+from flowsched.config.points import point, settled
 from flowsched.config.values import FAULTY, typed_values
 from flowsched.durations import between, format_duration
 from flowsched.errors import Refused, quoted
-from flowsched.model import CatchUp, Overlap, RetryPolicy, Schedule, Source, Timing
+from flowsched.model import Acceptance, CatchUp, Overlap, RetryPolicy, Schedule, Source, Then, Timing
 from flowsched.near import did_you_mean
 
 if TYPE_CHECKING:
@@ -28,18 +28,11 @@ if TYPE_CHECKING:
 DEFAULT_TARGET = "default"
 """The target of a schedule that names none, where there are several."""
 
-_POINT = re.compile(r"\d{4}-\d\d-\d\d(?:T(?:[01]\d|2[0-3]):[0-5]\d(?::00)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
-_POINT_ALLOWED = (
-    "a date as 2026-12-01, or a date and time of whole minutes as 2026-12-01T18:00, 2026-12-01T18:00Z "
-    "or 2026-12-01T18:00+01:00"
-)
-_YEARS = range(1970, 9999)
-"""Far enough from the ends of the calendar for every zone."""
-
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _TIMEZONE, _TARGET, _TASK = ("timezone",), ("target",), ("task",)
 _STARTS_AT, _ENDS_AT = ("starts_at",), ("ends_at",)
+_ACCEPT = ("accept",)
 _TIMEOUT = ("watch", "timeout")
 _INITIAL, _LONGEST = ("retry", "initial_backoff"), ("retry", "max_backoff")
 _REQUIRED = {("cron",), ("flow",), _TIMEZONE}
@@ -51,6 +44,8 @@ _BUILT_IN: Mapping[KeyPath, Any] = {
     _STARTS_AT: None,
     _ENDS_AT: None,
     ("renamed_from",): None,
+    ("blackout",): None,
+    _ACCEPT: None,
     _TARGET: None,
     ("enabled",): True,
     ("catch_up",): CatchUp.LATEST,
@@ -69,6 +64,24 @@ _BUILT_IN: Mapping[KeyPath, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """A calendar that a blackout names."""
+
+    calendar: str
+    path: KeyPath
+    at: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBlackout:
+    """A blackout as it stands in a file: its calendars may be in others."""
+
+    calendars: tuple[Named, ...]
+    then: Then | None
+    """None where something is wrong with it; what, is among the findings."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A schedule as it stands in a file."""
 
@@ -76,7 +89,9 @@ class Entry:
     at: tuple[int, int]
     """Line and column of the id."""
     schedule: Schedule | None
-    """None where something is wrong with it; what, is among the findings."""
+    """None where something is wrong with it; what, is among the findings. It has no blackout yet."""
+    blackout: NamedBlackout | None = None
+    """That of the schedule, or of the defaults; None where it has none."""
 
 
 def parse(node: Node, settings: Settings | None, findings: Findings) -> list[Entry]:
@@ -97,11 +112,19 @@ class _File:
         inherited = {**_INHERITED, ("target",): self._known_target}
         self._converters = {**_OWN, **inherited}
         self._defaults = typed_values(node, ("defaults",), inherited, findings)
+        shared = ("defaults", "blackout")
+        self._shared_blackout = _named_blackout(node.get(shared), shared, findings)
 
     def entries(self) -> Iterator[Entry]:
         holder = self._node.get(("schedules",))
         for name, at in holder.keys.items() if holder else ():
-            yield Entry(name, at, self._schedule(("schedules", name)))
+            path = ("schedules", name)
+            yield Entry(name, at, self._schedule(path), self._blackout(path))
+
+    def _blackout(self, path: KeyPath) -> NamedBlackout | None:
+        """Return the blackout that a schedule has, were it faulty in other ways or not."""
+        node = self._node.get((*path, "blackout"))
+        return _named_blackout(node, (*path, "blackout"), self._findings) if node else self._shared_blackout
 
     def _schedule(self, path: KeyPath) -> Schedule | None:
         if self._findings.is_faulty(path):
@@ -110,6 +133,7 @@ class _File:
         values = {**_BUILT_IN, **self._defaults, **own}
         if self._unwatched(path):
             values[_TIMEOUT] = None
+        values[_ACCEPT] = _merged(self._defaults.get(_ACCEPT), values[_ACCEPT])
         values[_TARGET] = self._target(path, values[_TARGET])
         self._require_timezone(path, values)
         self._settle_bounds(path, values)
@@ -135,7 +159,7 @@ class _File:
         zone = values.get(_TIMEZONE, FAULTY)
         if zone is FAULTY:
             return
-        bounds = [_settled(values[key], zone) for key in (_STARTS_AT, _ENDS_AT)]
+        bounds = [settled(values[key], zone) for key in (_STARTS_AT, _ENDS_AT)]
         values[_STARTS_AT], values[_ENDS_AT] = starts_at, ends_at = bounds
         node = self._node.get(path + _ENDS_AT)
         if node and all(isinstance(bound, datetime) for bound in bounds) and ends_at <= starts_at:
@@ -184,34 +208,46 @@ class _File:
             self._findings.add(node.at, at_fault, message, "an initial_backoff of at most max_backoff")
 
 
+def _named_blackout(node: Node | None, path: KeyPath, findings: Findings) -> NamedBlackout | None:
+    """Return what a blackout says; None where it says nothing, or not what it should."""
+    if node is None or node.data is None or findings.is_faulty((*path, "calendars")):
+        return None
+    names: dict[str, Named] = {}
+    holder = node.children["calendars"]
+    for index, each in holder.children.items():
+        here = (*path, "calendars", index)
+        if findings.is_faulty(here):
+            continue
+        if each.data in names:
+            findings.add(each.at, here, f"{quoted(each.data)} is here twice", "each calendar once")
+        else:
+            names[each.data] = Named(each.data, here, each.at)
+    then = None if findings.is_faulty((*path, "then")) else Then(node.children["then"].data)
+    return NamedBlackout(tuple(names.values()), then)
+
+
 @lru_cache(maxsize=100_000)
 def _timing_expression(text: str) -> str:
     return cron.parse(text).expression
 
 
-@lru_cache(maxsize=1_000)
 def _timezone(name: str) -> str:
     return cron.zone(name).key
 
 
-def _point(text: str) -> datetime:
-    """Read a point in time: in UTC where it has an offset; else naive, as some zone's clock shows it."""
-    if not _POINT.fullmatch(text):
-        raise Refused(f"{quoted(text)} is not a date, nor a date and time of whole minutes", _POINT_ALLOWED)
-    try:
-        point = datetime.fromisoformat(text)
-    except ValueError:
-        raise Refused(f"{quoted(text)} is not on the calendar", _POINT_ALLOWED) from None
-    if point.year not in _YEARS:
-        raise Refused(f"{quoted(text)} is out of range", f"years from {_YEARS[0]} to {_YEARS[-1]}")
-    return point.astimezone(UTC) if point.tzinfo else point
+def _acceptances(accepted: Mapping[str, Any]) -> dict[str, tuple[Acceptance, ...]]:
+    """Return what is accepted, by the name of the rule."""
+    return {
+        rule: (Acceptance(rule, said),)
+        if isinstance(said, str)
+        else tuple(Acceptance(rule, reason, other) for other, reason in said.items())
+        for rule, said in accepted.items()
+        if isinstance(said, str | dict)  # else the rule is unknown, and a problem speaks of it
+    }
 
 
-def _settled(point: Any, zone: str) -> Any:
-    """Return the instant of a point; what is none, or is in UTC already, as it is."""
-    if not isinstance(point, datetime) or point.tzinfo:
-        return point
-    return cron.instant(point, cron.zone(zone))
+def _merged(general: Any, own: Any) -> Any:
+    return FAULTY if FAULTY in (general, own) else {**(general or {}), **(own or {})}
 
 
 def _span(least: timedelta, most: timedelta) -> Callable[[str], timedelta]:
@@ -223,8 +259,8 @@ _OWN: Converters = {
     ("flow",): int,
     _TASK: int,
     ("description",): str,
-    _STARTS_AT: _point,
-    _ENDS_AT: _point,
+    _STARTS_AT: point,
+    _ENDS_AT: point,
     ("renamed_from",): str,
 }
 _INHERITED: Converters = {
@@ -236,6 +272,7 @@ _INHERITED: Converters = {
     ("overlap",): Overlap,
     ("overlap_fallback",): Overlap,
     ("jitter",): _span(timedelta(0), _DAY),
+    _ACCEPT: _acceptances,
     _TIMEOUT: _span(timedelta(minutes=1), 30 * _DAY),
     ("retry", "max_attempts"): int,
     _INITIAL: _span(_SECOND, _DAY),
@@ -251,5 +288,13 @@ def _record(schedule_id: str, values: Values, source: Source) -> Schedule:
     plain = {key[0]: value for key, value in values.items() if key[0] != "retry"}
     zone = plain.pop("timezone")
     rules = cron.zone_rules(zone)
+    accept = tuple(each for rule in plain.pop("accept").values() for each in rule)
     timing = Timing(plain.pop("cron"), zone, plain.pop("starts_at"), plain.pop("ends_at"), rules)
-    return Schedule(id=schedule_id, timing=timing, retry=RetryPolicy(**retry), source=source, **plain)
+    return Schedule(
+        id=schedule_id,
+        timing=timing,
+        retry=RetryPolicy(**retry),
+        accept=accept,
+        source=source,
+        **plain,
+    )

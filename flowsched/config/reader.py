@@ -53,7 +53,7 @@ class Node:
     data: Any
     """The plain value: dict, list, str, int, float, bool or None."""
     children: dict[str, Node] = field(default_factory=dict)
-    """The values of a mapping, by key; empty for all else."""
+    """The values of a mapping, by key; of a list, by index, from "0"."""
     keys: dict[str, Position] = field(default_factory=dict)
     """Where each key of a mapping stands."""
 
@@ -67,7 +67,9 @@ class Node:
     def position(self, path: KeyPath) -> Position:
         """Return where the last key of a path stands; for the empty path, where the file begins."""
         holder = self.get(path[:-1]) if path else None
-        return holder.keys[path[-1]] if holder else self.at
+        if not holder:
+            return self.at
+        return holder.keys.get(path[-1]) or holder.children[path[-1]].at
 
 
 @dataclass(slots=True)
@@ -211,6 +213,7 @@ class _Tree:
         frame.values += values
         frame.height = max(frame.height, height + 1)
         if frame.key is None:
+            frame.node.children[str(len(frame.node.data))] = node
             frame.node.data.append(node.data)
         elif not frame.repeated:
             frame.node.children[frame.key] = node
@@ -223,7 +226,7 @@ class _Tree:
         )
 
     def _path(self) -> KeyPath:
-        return tuple(frame.key for frame in self._stack if frame.key is not None)
+        return tuple(_step(frame) for frame in self._stack if frame.key is not None or _is_list(frame))
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag:
@@ -238,7 +241,18 @@ class _Tree:
             self._give_up(event, "nested too deep", f"at most {DEEPEST} levels, aliases followed")
 
     def _give_up(self, event: Any, message: str, allowed: str) -> NoReturn:
-        self._findings.give_up(_position(event), self._path(), message, allowed)
+        # Of lists nested without end, the numbers would say nothing.
+        keys = tuple(frame.key for frame in self._stack if frame.key is not None)
+        self._findings.give_up(_position(event), keys, message, allowed)
+
+
+def _is_list(frame: _Frame) -> bool:
+    return isinstance(frame.node.data, list)
+
+
+def _step(frame: _Frame) -> str:
+    """Return what leads from a collection to the value that is being read in it."""
+    return str(len(frame.node.data)) if frame.key is None else frame.key
 
 
 def _position(event: Any) -> Position:

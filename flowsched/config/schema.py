@@ -37,8 +37,14 @@ def settings_schema() -> Schema:
     return Schema(_validator("settings"), secrets_nearby=True)
 
 
+@cache
+def tests_schema() -> Schema:
+    """Return what a test file may hold."""
+    return Schema(_validator("tests"), secrets_nearby=False)
+
+
 def schema_document(name: str) -> dict[str, Any]:
-    """Return a schema as it is shipped: `schedules` or `settings`."""
+    """Return a schema as it is shipped: `schedules`, `settings` or `tests`."""
     path = files("flowsched.config") / "schemas" / f"{name}.schema.json"
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document

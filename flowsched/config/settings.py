@@ -18,7 +18,7 @@ from flowsched.config.schema import settings_schema
 from flowsched.config.values import typed_values
 from flowsched.durations import between
 from flowsched.errors import ConfigError, Refused
-from flowsched.model import Limits, SecretSource, Settings, Source, Target
+from flowsched.model import FIRES_A_DAY, MAX_CHANGE, Limits, SecretSource, Settings, Source, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +34,8 @@ MOST_BYTES = 1024**2
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _LIMITS: Converters = {("limits", "concurrency"): int, ("limits", "rate_per_minute"): lambda value: value}
+_FIRES_A_DAY = ("review", "fires_a_day")
+_MAX_CHANGE = ("apply", "max_change")
 _BUILT_IN_SPANS: Mapping[KeyPath, timedelta] = {("keep",): 400 * _DAY, ("clock_tolerance",): 30 * _SECOND}
 _BUILT_IN: Mapping[KeyPath, Any] = {
     ("limits", "concurrency"): 20,
@@ -49,6 +51,7 @@ _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?"
 )
 _URL_ALLOWED = "https://HOST or https://HOST:PORT; http:// to 127.0.0.1, [::1] and localhost only"
+_PERCENTAGE = re.compile(r"(?P<hundredths>100|[1-9]?[0-9])%", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _HIGHEST_PORT = 65_535
 
@@ -101,7 +104,7 @@ def _shown(path: KeyPath) -> KeyPath:
 
 def _has_open_keys(path: KeyPath) -> bool:
     in_target = path[:1] == ("targets",) and path[2:] in {(), ("limits",)}
-    return in_target or path in {(), ("limits",)}
+    return in_target or path in {(), ("limits",), ("review",), ("apply",)}
 
 
 class _Reading:
@@ -114,6 +117,8 @@ class _Reading:
         self._top: Converters = {
             ("schedules",): self._absolute,
             ("ledger",): self._ledger,
+            _FIRES_A_DAY: int,
+            _MAX_CHANGE: _percentage,
             **_SPANS,
             **_LIMITS,
         }
@@ -148,6 +153,8 @@ class _Reading:
             keep=top["keep",],
             clock_tolerance=top["clock_tolerance",],
             targets=targets,
+            max_change=top.get(_MAX_CHANGE, MAX_CHANGE),
+            fires_a_day=top.get(_FIRES_A_DAY, FIRES_A_DAY),
         )
 
     def _record(self, name: str, values: dict[KeyPath, Any]) -> Target:
@@ -181,6 +188,14 @@ def _within(text: str, least: timedelta, most: timedelta) -> timedelta:
         return between(text, least, most)
     except Refused as refused:
         raise Refused("is not such a duration", refused.allowed) from None
+
+
+def _percentage(text: str) -> int:
+    """Read a whole percentage, such as `25%`."""
+    match = _PERCENTAGE.fullmatch(text)
+    if not match:
+        raise Refused("is not such a percentage", "a whole percentage from 0% to 100%")
+    return int(match["hundredths"])
 
 
 _SPANS: Converters = {

@@ -33,7 +33,8 @@ def typed_values(root: Node, path: KeyPath, converters: Converters, findings: Fi
     values: dict[KeyPath, Any] = {}
     for key, convert in converters.items():
         found = node.get(key) if node else None
-        if findings.is_faulty(path + key):
+        holds_others = found is not None and isinstance(found.data, dict | list)
+        if findings.is_faulty(path + key) or (holds_others and findings.has_faulty(path + key)):
             values[key] = FAULTY
         elif found:
             values[key] = _typed(found, path + key, convert, findings)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowsched.config import Places, load_catalog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = """\
+defaults:
+  timezone: UTC
+  retry: {deadline: 1h}
+schedules:
+  nightly:
+    cron: "0 2 * * *"
+    flow: 3377
+    retry:
+      max_attempts: 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "at"),
+    [
+        (("cron",), (6, 11)),
+        (("retry", "max_attempts"), (9, 21)),
+        (("retry", "deadline"), (3, 21)),
+        (("owner",), (5, 3)),
+        ((), (5, 3)),
+    ],
+)
+def test_a_value_stands_where_it_is_written_last(
+    path: tuple[str, ...], at: tuple[int, int], tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(FILE)
+    nightly = load_catalog("a.yaml", None, base=tmp_path).schedules["nightly"]
+
+    assert Places(tmp_path)(nightly, path) == ("a.yaml", *at)
+
+
+@pytest.mark.parametrize("now", [None, "schedules: {other: {}}\n", "[", ""])
+def test_where_the_file_has_changed_meanwhile_the_id_must_do(now: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(FILE)
+    nightly = load_catalog(str(file), None).schedules["nightly"]
+    file.unlink()
+    if now is not None:
+        file.write_text(now)
+
+    assert Places()(nightly, ("cron",)) == (str(file), 5, 1)
