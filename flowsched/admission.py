@@ -21,38 +21,45 @@ distance between two fires, and more than a busy loop or a quick restart takes."
 
 
 class Due(NamedTuple):
-    """A fire time that has come, and when its run is to be sent: at once, or its jitter later."""
+    """A fire time that has come, and when its run is to be sent: at once, deferred, or its jitter later."""
 
     fire_time: datetime
     due_at: datetime
+    skip: str | None = None
+    """Why a blackout leaves it out; None: it does not."""
+    note: str | None = None
+    """What is to be noted of its run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The decision about one fire time: `claimed`, to be sent, or `missed` with its reason."""
+    """The decision about one fire time: `claimed`, to be sent, or `missed` or `skipped` with its reason."""
 
     fire_time: datetime
     due_at: datetime
     origin: Origin
     state: RunState
     reason: str | None
+    note: str | None
 
 
 def admit(schedule: Schedule, due: Sequence[Due], now: datetime, *, more: bool = False) -> list[Admitted]:
     """Decide about every fire time in `due`: those after the cursor and not after `now`, ascending.
 
-    Late is what comes after it was due, jitter included. `more` says that others follow which have come as
-    well, so that none of these is the latest. What comes out is what went in: one decision a fire time, in
-    the same order.
+    Late is what comes after it was due, jitter included. `more` says that others follow which are to go out
+    by `now` as well, so that none of these is the latest. What a blackout leaves out is skipped however late,
+    and never the latest. What comes out is what went in: one decision a fire time, in the same order.
     """
-    latest = None if more or not due else due[-1]
+    latest = None if more else next((each for each in reversed(due) if each.skip is None), None)
     return [_decide(schedule, each, now, latest=each == latest) for each in due]
 
 
 def _decide(schedule: Schedule, due: Due, now: datetime, *, latest: bool) -> Admitted:
+    if due.skip is not None:
+        return _unsent(due, RunState.SKIPPED, due.skip)
     late = now - due.due_at
     if late <= ON_TIME:
-        return Admitted(*due, Origin.SCHEDULE, RunState.CLAIMED, None)
+        return _sent(due, Origin.SCHEDULE)
     lateness = f"{format_duration(late)} late"
     if schedule.catch_up is CatchUp.NONE:
         return _missed(due, f"{lateness}, and catch_up is none")
@@ -61,17 +68,32 @@ def _decide(schedule: Schedule, due: Due, now: datetime, *, latest: bool) -> Adm
         return _missed(due, f"{lateness}, outside the catch_up_window of {window}")
     if schedule.catch_up is CatchUp.LATEST and not latest:
         return _missed(due, f"{lateness}, and catch_up: latest starts a later fire instead")
-    return Admitted(*due, Origin.CATCH_UP, RunState.CLAIMED, None)
+    return _sent(due, Origin.CATCH_UP)
+
+
+def _sent(due: Due, origin: Origin) -> Admitted:
+    return Admitted(due.fire_time, due.due_at, origin, RunState.CLAIMED, None, due.note)
 
 
 def _missed(due: Due, reason: str) -> Admitted:
-    return Admitted(*due, Origin.SCHEDULE, RunState.MISSED, reason)
+    return _unsent(due, RunState.MISSED, reason)
 
 
-def cut_off(schedule_id: str, schedules: Mapping[str, Schedule]) -> str:
+def _unsent(due: Due, state: RunState, reason: str) -> Admitted:
+    return Admitted(due.fire_time, due.due_at, Origin.SCHEDULE, state, reason, due.note)
+
+
+LIFTED = (
+    "its blackout was lifted, or shortened, before this could be fired,"
+    " and an edit fires nothing that has passed"
+)
+"""Why a fire that a blackout held is not fired, where the blackout of a new catalog does not hold it."""
+
+
+def cut_off(schedule_id: str, schedules: Mapping[str, Schedule], *, held: bool = False) -> str:
     """Say why a fire time that had come is not fired: its schedule is no longer in force as it was.
 
-    `schedules` are those of the new catalog, by id.
+    `schedules` are those of the new catalog, by id; `held` says that a blackout held the fire.
     """
     heir = next((one for one in schedules.values() if one.renamed_from == schedule_id), None)
     schedule = schedules.get(schedule_id) or heir
@@ -83,7 +105,8 @@ def cut_off(schedule_id: str, schedules: Mapping[str, Schedule]) -> str:
         change = "got another timing"
     if schedule is not None and schedule.id != schedule_id:
         change = f"was renamed to {schedule.id} and {change}"
-    return f"its schedule {change} before this could be fired, and an edit fires nothing that has passed"
+    when = "while a blackout held this" if held else "before this could be fired"
+    return f"its schedule {change} {when}, and an edit fires nothing that has passed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class Verdict(StrEnum):
     """It has its run."""
     DUE_NOW = "due_now"
     """It has no run yet, and is not late."""
+    HELD = "held"
+    """It has no run yet, as a blackout holds it, and is not late."""
     LOST = "lost"
     """It has no run, though it counts as accounted for, or nobody will account for it any more."""
     BEHIND = "behind"
@@ -92,7 +94,8 @@ class Tally:
     @property
     def fire_times(self) -> int:
         """Those that should have a run, or have one."""
-        return self.verdicts[Verdict.ALIGNED] + self.verdicts[Verdict.DUE_NOW] + self.gaps
+        fine = (Verdict.ALIGNED, Verdict.DUE_NOW, Verdict.HELD)
+        return sum(self.verdicts[verdict] for verdict in fine) + self.gaps
 
     @property
     def gaps(self) -> int:
@@ -214,10 +217,22 @@ def _judge_owed(
 
 
 def _without_a_run(fire_time: datetime, yielding: list[_Owed], now: datetime) -> Verdict:
-    terms = (each.term for each in yielding)
-    if not any(term.until_at is None and term.cursor_at < fire_time for term in terms):
+    terms = [each.term for each in yielding]
+    terms = [term for term in terms if term.until_at is None and term.cursor_at < fire_time]
+    if not terms:
         return Verdict.LOST
+    if any(_holds(term, fire_time, now) for term in terms):
+        return Verdict.HELD
     return Verdict.BEHIND if now - fire_time > ON_TIME else Verdict.DUE_NOW
+
+
+def _holds(term: Term, fire_time: datetime, now: datetime) -> bool:
+    """Tell whether a blackout holds the fire, or has held it until just now.
+
+    It is the one that comes next after the cursor: any that follows is not before the end of the closed time.
+    """
+    until = term.held_until
+    return until is not None and fire_time < until and now - until <= ON_TIME
 
 
 def _judge_strays(runs: list[Fired], owed: list[_Owed], now: datetime) -> Iterator[Finding]:

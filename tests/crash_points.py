@@ -100,6 +100,10 @@ EDITED = Scene(
     schedules=f'edited: {{cron: "0 12 11 3 *", flow: 2430}}\n  kept: {_ONE}',
     ends={"edited": (RunState.MISSED,), "kept": (RunState.TRIGGERED,)},
 )
+_DEFERRED = """noon: {cron: "0 12 10 3 *", flow: 3377, blackout: {calendars: [freeze], then: defer}}
+calendars: {freeze: {dates: ["2026-03-10T11:50..2026-03-10T12:%s"]}}"""
+DEFERRED = Scene(schedules=_DEFERRED % "04", ends={"noon": (RunState.TRIGGERED,)})
+HELD = Scene(schedules=_DEFERRED % "25", ends={"noon": (RunState.TRIGGERED,)})
 OLD = Scene(schedules=f"noon: {_ONE}", ends={"noon": (RunState.TRIGGERED,)}, forgets=True)
 
 FAILED = {"noon": (RunState.FAILED,)}
@@ -116,7 +120,7 @@ class Step:
     """A method of `Ledger`, or a call."""
     arrow: tuple[RunState | None, RunState | FlowState | None] = (None, None)
     """For a write, the state before it (None: there was no run, or its state stays) and that of what it
-    wrote (None: not told by a state)."""
+    wrote (None: not told by a state; a claim of none moves a cursor only)."""
     nth: int = 1
     """At which time in the life of the process that is killed."""
     before: str
@@ -236,6 +240,29 @@ WRITES = (
         before="the cursors of both schedules are before the fire time, and there are no runs",
         after="the first run is claimed, the second skipped",
         scene=COLLISION,
+    ),
+    Step(
+        name="hold",
+        does="claim",
+        before="the cursor is before the fire time, there is no run, and a blackout is to hold it",
+        after="the same, and until when it is held",
+        scene=HELD,
+    ),
+    Step(
+        name="claim-deferred",
+        does="claim",
+        arrow=(None, RunState.CLAIMED),
+        before="the cursor is before the fire time, there is no run, and the closed time is over",
+        after="the run is claimed, due at the end of the closed time, the cursor at its fire time",
+        scene=DEFERRED,
+    ),
+    Step(
+        name="claim-held",
+        does="claim",
+        arrow=(None, RunState.CLAIMED),
+        before="the fire that comes next after the cursor is held, and the closed time is over",
+        after="the run is claimed, due at the end of the closed time, and nothing is held",
+        scene=HELD,
     ),
     Step(
         name="begin",

@@ -123,7 +123,8 @@ class Ambush:
         """Tell whether the value that this method of the ledger has is that of the step."""
         states = [getattr(each, "state", None) for each in (value if isinstance(value, list) else [value])]
         into = self._step.arrow[1]
-        return self.met(method, here=into in states if into else bool(value))
+        told = bool(value) is not (method == "claim")
+        return self.met(method, here=into in states if into else told)
 
     def strike(self, moment: Moment) -> None:
         """Die, if this is the moment."""

@@ -99,6 +99,43 @@ def test_where_more_have_come_none_of_these_is_the_latest() -> None:
     assert decided(CatchUp.ALL, ago(30, 20), more=True) == [CAUGHT_UP, CAUGHT_UP]
 
 
+def blacked_out(*due: Due) -> list[Due]:
+    return [each._replace(skip="blackout: freeze") for each in due]
+
+
+@pytest.mark.parametrize("catch_up", CatchUp)
+def test_what_a_blackout_leaves_out_is_skipped_however_late(catch_up: CatchUp) -> None:
+    due = blacked_out(*ago(1000 * 24 * 60, 30, 0))
+
+    decisions = admit(a_schedule(catch_up=catch_up), due, NOW)
+
+    assert {(each.state, each.origin, each.reason) for each in decisions} == {
+        (RunState.SKIPPED, Origin.SCHEDULE, "blackout: freeze")
+    }
+
+
+def test_latest_is_the_latest_that_no_blackout_leaves_out() -> None:
+    older, latest, left_out = ago(30, 20, 10)
+
+    assert decided(CatchUp.LATEST, [older, latest, *blacked_out(left_out)]) == [
+        MISSED,
+        CAUGHT_UP,
+        "skipped schedule",
+    ]
+
+
+def test_what_is_to_be_noted_of_a_fire_goes_with_its_decision() -> None:
+    due = [each._replace(note="deferred") for each in ago(90, 30, 0)]
+
+    decisions = admit(a_schedule(catch_up=CatchUp.ALL), due, NOW)
+
+    assert [(each.state, each.note) for each in decisions] == [
+        (RunState.MISSED, "deferred"),
+        (RunState.CLAIMED, "deferred"),
+        (RunState.CLAIMED, "deferred"),
+    ]
+
+
 def test_nothing_due_is_nothing_decided() -> None:
     assert admit(a_schedule(), [], NOW) == []
 
@@ -121,7 +158,7 @@ def test_what_comes_out_is_what_went_in(
 
     decisions = admit(schedule, due, NOW, more=more)
 
-    assert [(each.fire_time, each.due_at) for each in decisions] == due
+    assert [Due(each.fire_time, each.due_at) for each in decisions] == due
     for each in decisions:
         lateness = NOW - each.due_at
         claimed = each.state is RunState.CLAIMED
@@ -157,6 +194,9 @@ def test_what_an_edit_cut_off_says_so(schedule: Schedule | None, change: str) ->
 
     assert cut_off("nightly", new) == (
         f"its schedule {change} before this could be fired, and an edit fires nothing that has passed"
+    )
+    assert cut_off("nightly", new, held=True) == (
+        f"its schedule {change} while a blackout held this, and an edit fires nothing that has passed"
     )
 
 
@@ -248,6 +288,7 @@ def term(id_: str, timing: Timing = TIMING) -> Term:
         from_at=T0,
         cursor_at=T0,
         until_at=None,
+        held_until=None,
     )
 
 

@@ -189,6 +189,20 @@ async def test_a_ledger_of_the_first_version_keeps_its_cursors(tmp_path: Path) -
     assert (after["a"].timing, after["a"].flow, after["a"].target) == (timing, 3377, "default")
 
 
+async def test_a_ledger_of_the_second_version_holds_nothing_back(tmp_path: Path) -> None:
+    at = round(NIGHT.timestamp()) * 1_000_000
+    make_first_version(tmp_path, OLD_TIMING.format(id=1, schedule="a", start=at - 9, cursor=at, until="NULL"))
+    execute(tmp_path, *MIGRATIONS[1], "UPDATE ledger_version SET version = 2")
+
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        (found,) = await ledger.terms()
+        await ledger.claim([], [Cursor("a", NIGHTLY, NIGHT, NIGHT + MINUTE)])
+        (holding,) = await ledger.terms()
+
+    assert (found.cursor_at, found.held_until) == (NIGHT, None)
+    assert holding.held_until == NIGHT + MINUTE
+
+
 async def test_a_ledger_from_a_newer_flowsched_is_refused_and_left_alone(tmp_path: Path) -> None:
     await make_ledger(tmp_path)
     execute(tmp_path, "UPDATE ledger_version SET version = 99")
@@ -196,7 +210,7 @@ async def test_a_ledger_from_a_newer_flowsched_is_refused_and_left_alone(tmp_pat
 
     for opening in (Ledger.open, Ledger.open_to_read):
         with pytest.raises(
-            LedgerUnusable, match=r"ledger\.db has version 99, made by a newer flowsched; .* up to 2: "
+            LedgerUnusable, match=r"ledger\.db has version 99, made by a newer flowsched; .* up to 3: "
         ):
             await opening(url_of(tmp_path))
 
@@ -309,7 +323,7 @@ async def test_a_reader_makes_no_ledger(tmp_path: Path) -> None:
 async def test_a_reader_migrates_nothing(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").touch()
 
-    with pytest.raises(LedgerUnusable, match="is empty, and this flowsched needs version 2"):
+    with pytest.raises(LedgerUnusable, match="is empty, and this flowsched needs version 3"):
         await Ledger.open_to_read(url_of(tmp_path))
 
     assert (tmp_path / "ledger.db").read_bytes() == b""

@@ -67,7 +67,7 @@ NEW_RUNS = st.builds(
     flow=st.sampled_from([1, 2]),
     watch=st.sampled_from([None, timedelta(hours=6)]),
 )
-CURSORS = st.builds(Cursor, IDS, TIMINGS, INSTANTS)
+CURSORS = st.builds(Cursor, IDS, TIMINGS, INSTANTS, st.none() | INSTANTS)
 SCHEDULES = st.dictionaries(IDS, st.tuples(TIMINGS, st.booleans(), st.none() | IDS, st.sampled_from([1, 2])))
 ANSWER = Answer(outcome=Outcome.UNKNOWN, detail="whatever")
 NEVER_SENT = (RunState.MISSED, RunState.SKIPPED)
@@ -97,6 +97,7 @@ def begun(one: Schedule, timing: Timing, at: datetime) -> Term:
         from_at=at,
         cursor_at=at,
         until_at=None,
+        held_until=None,
     )
 
 
@@ -107,7 +108,7 @@ def go_on(line: list[Term], one: Schedule) -> None:
         line[-1] = replace(last, timing=timing, flow=one.flow)
     else:
         line[-1] = replace(last, until_at=last.cursor_at)
-        line.append(begun(one, timing, last.cursor_at))
+        line.append(replace(begun(one, timing, last.cursor_at), held_until=last.held_until))
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -196,8 +197,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self._runs |= {(run.schedule_id, run.fire_time): run for run in claimed}
         for cursor in cursors:
             line = self._lines_in_force().get(cursor.schedule_id)
-            if line and goes_on(line[-1].timing, cursor.timing) and line[-1].cursor_at < cursor.at:
-                line[-1] = replace(line[-1], cursor_at=cursor.at)
+            if line and goes_on(line[-1].timing, cursor.timing) and line[-1].cursor_at <= cursor.at:
+                line[-1] = replace(line[-1], cursor_at=cursor.at, held_until=cursor.held_until)
 
     @precondition(lambda self: self._runs)
     @rule(data=st.data(), off=OFF, note=st.sampled_from([None, "noted"]), later=st.booleans())
@@ -346,7 +347,7 @@ class LedgerMachine(RuleBasedStateMachine):
             line[-1] = replace(line[-1], until_at=max(at, line[-1].cursor_at))
         assert found == again
         assert found == {
-            id_: Cursor(id_, wanted[id_].timing, line[-1].cursor_at)
+            id_: Cursor(id_, wanted[id_].timing, line[-1].cursor_at, line[-1].held_until)
             for id_, line in self._lines_in_force().items()
         }
 

@@ -39,6 +39,7 @@ def term(id_: str = "a", timing: Timing = NIGHTLY, **changes: Any) -> Term:
         "from_at": NIGHT,
         "cursor_at": NIGHT,
         "until_at": None,
+        "held_until": None,
     }
     return Term(**(usual | changes))
 
@@ -221,6 +222,55 @@ async def test_a_cursor_of_the_former_id_moves_nothing(ledger: Ledger) -> None:
     await ledger.claim([], [Cursor("old", NIGHTLY, LATER)])
 
     assert [one.cursor_at for one in await ledger.terms()] == [MOVED, MOVED]
+
+
+async def holding(ledger: Ledger, *schedules: Schedule) -> None:
+    """Put schedules in force, each with a fire that is held until LATER."""
+    await ledger.apply(catalog("r1", *schedules), NIGHT)
+    await ledger.claim([], [Cursor(one.id, one.timing, NIGHT, LATER) for one in schedules])
+
+
+async def test_what_a_cursor_holds_is_written_where_it_stands_still(ledger: Ledger) -> None:
+    await holding(ledger, timed())
+
+    found = await ledger.apply(catalog("r1", timed()), LATER)
+
+    assert await ledger.terms() == [term(held_until=LATER)]
+    assert found == {"a": Cursor("a", NIGHTLY, NIGHT, LATER)}
+
+
+async def test_a_cursor_that_moves_on_holds_nothing_any_more(ledger: Ledger) -> None:
+    await holding(ledger, timed())
+
+    await ledger.claim([], [Cursor("a", NIGHTLY, MOVED)])
+
+    assert await ledger.terms() == [term(cursor_at=MOVED)]
+
+
+async def test_a_cursor_that_would_move_back_holds_nothing(ledger: Ledger) -> None:
+    await in_force_and_moved(ledger, timed())
+
+    await ledger.claim([], [Cursor("a", NIGHTLY, NIGHT, LATER)])
+
+    assert await ledger.terms() == [term(cursor_at=MOVED)]
+
+
+async def test_a_renamed_schedule_goes_on_with_what_is_held(ledger: Ledger) -> None:
+    await holding(ledger, timed("old"))
+
+    found = await ledger.apply(catalog("r2", timed("new", renamed_from="old")), MOVED)
+
+    assert found == {"new": Cursor("new", NIGHTLY, NIGHT, LATER)}
+    assert (await ledger.terms_in_force())["new"].held_until == LATER
+
+
+async def test_another_timing_begins_without_anything_held(ledger: Ledger) -> None:
+    await holding(ledger, timed())
+
+    found = await ledger.apply(catalog("r2", timed(timing=HOURLY)), MOVED)
+
+    assert found == {"a": Cursor("a", HOURLY, MOVED)}
+    assert (await ledger.terms_in_force())["a"].held_until is None
 
 
 async def test_terms_are_listed_oldest_first(ledger: Ledger) -> None:

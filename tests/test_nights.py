@@ -6,7 +6,7 @@ Expected times are written out by hand from the zones' published changes, not co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from flowsched.daemon import Daemon
 from flowsched.enos import Gateway
 from flowsched.ledger import Ledger
-from flowsched.model import Catalog, Overlap, RunState
+from flowsched.model import Blackout, Calendar, Catalog, Overlap, RunState, Source, Then, WeeklyWindow
 from flowsched.simulator import Simulator
 from tests.builders import a_schedule, a_target
 from tests.fakes import HandClock, eventually
@@ -32,7 +32,22 @@ class Night:
     begin: str
     end: str
     fires: dict[tuple[str, str], list[str]]
-    """UTC, as `29T01:00`."""
+    """UTC, as `29T01:00`; what is not sent then says so: `29T00:30 skipped`, `29T00:30 at 01:00`."""
+    blackout: Blackout | None = None
+    """Of every schedule."""
+
+
+def _on_sundays(start: time, end: time, then: Then) -> Blackout:
+    """Closed every Sunday on the wall clock of Berlin."""
+    window = WeeklyWindow(6, start, 6, end)
+    calendar = Calendar(
+        name="sundays",
+        description=None,
+        timezone="Europe/Berlin",
+        weekly=(window,),
+        source=Source("a.yaml", 2),
+    )
+    return Blackout((calendar,), then)
 
 
 NIGHTS = {
@@ -89,6 +104,45 @@ NIGHTS = {
             ("0 2 * * *", "Australia/Lord_Howe"): ["04T15:30"],
         },
     ),
+    # 01:30 on the wall is 00:30Z; the clock never shows 02:30, and goes on after the gap at 01:00Z.
+    "closed into the gap of Berlin's spring": Night(
+        "2026-03-28T23:50",
+        "2026-03-29T01:50",
+        {
+            ("5-35/30 * * * *", "Europe/Berlin"): ["29T00:05", "29T00:35 at 01:00", "29T01:05", "29T01:35"],
+            ("10-50/20 * * * *", "UTC"): [
+                *("29T00:10", "29T00:30 skipped", "29T00:50 at 01:00"),
+                *("29T01:10", "29T01:30", "29T01:50"),
+            ],
+            ("30 1 * * *", "Europe/Berlin"): ["29T00:30 at 01:00"],
+            ("30 2 * * *", "Europe/Berlin"): ["29T01:00"],
+        },
+        _on_sundays(time(1, 30), time(2, 30), Then.DEFER),
+    ),
+    # 02:45 on the wall is 00:45Z and 01:45Z: a closed time begins with the first, and ends with the first.
+    "closed in the repeated hour of Berlin's autumn": Night(
+        "2026-10-24T23:40",
+        "2026-10-25T02:10",
+        {
+            ("*/30 * * * *", "Europe/Berlin"): [
+                *("25T00:00 skipped", "25T00:30 at 00:45"),
+                *("25T01:00", "25T01:30", "25T02:00"),
+            ],
+            ("30 2 * * *", "Europe/Berlin"): ["25T00:30 at 00:45"],
+        },
+        _on_sundays(time(1, 45), time(2, 45), Then.DEFER),
+    ),
+    "closed over the whole repeated hour of Berlin's autumn": Night(
+        "2026-10-24T23:40",
+        "2026-10-25T02:40",
+        {
+            ("*/30 * * * *", "Europe/Berlin"): [
+                *("25T00:00 skipped", "25T00:30 skipped", "25T01:00 skipped", "25T01:30 skipped"),
+                *("25T02:00", "25T02:30"),
+            ],
+        },
+        _on_sundays(time(2), time(3), Then.SKIP),
+    ),
     "the end of a year": Night(
         "2026-12-31T09:00",
         "2027-01-01T01:00",
@@ -115,7 +169,9 @@ async def test_each_fire_time_of_a_night_is_one_instance(night: Night, tmp_path:
     keys = simulator.application
     gateway = Gateway(target, keys.access_key, keys.secret_key, clock)
     schedules = [
-        a_schedule(f"s{number}", cron, zone, flow=1000 + number, overlap=Overlap.SKIP)
+        a_schedule(
+            f"s{number}", cron, zone, flow=1000 + number, overlap=Overlap.SKIP, blackout=night.blackout
+        )
         for number, (cron, zone) in enumerate(night.fires)
     ]
     async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
@@ -130,10 +186,16 @@ async def test_each_fire_time_of_a_night_is_one_instance(night: Night, tmp_path:
 
     fired: dict[str, list[str]] = {each.id: [] for each in schedules}
     for run in reversed(runs):
-        fired[run.schedule_id].append(f"{run.fire_time:%dT%H:%M}")
+        fired[run.schedule_id].append(_told(run))
     assert fired == dict(zip(fired, night.fires.values(), strict=True))
-    assert {run.state for run in runs} == {RunState.TRIGGERED}
-    assert sorted(each.id for each in simulator.instances) == sorted(map(_instance, runs))
+    sent = [run for run in runs if run.state is not RunState.SKIPPED]
+    assert {run.state for run in sent} == {RunState.TRIGGERED}
+    assert sorted(each.id for each in simulator.instances) == sorted(map(_instance, sent))
+
+
+def _told(run: Run) -> str:
+    later = f" at {run.due_at:%H:%M}" if run.due_at != run.fire_time else ""
+    return f"{run.fire_time:%dT%H:%M}{' skipped' if run.state is RunState.SKIPPED else later}"
 
 
 def _instance(run: Run) -> str:

@@ -16,7 +16,7 @@ from flowsched.ledger import Ledger
 from flowsched.model import CatchUp, NextStep, Origin, Outcome, RunState, Timing
 from flowsched.runner.recorder import LEDGER_PAUSE
 from flowsched.runner.runner import FAULT_PAUSES, LONGEST_ATTEMPT, LOOK_AGAIN
-from tests.builders import RETRY, a_schedule, a_target, an_answer, found, unclear
+from tests.builders import RETRY, a_schedule, a_target, an_answer, closed, found, unclear
 from tests.desk import FIRE, Desk
 from tests.fakes import a_moment, accepted, eventually
 
@@ -647,6 +647,11 @@ async def test_each_of_a_flow_that_is_caught_up_has_its_whole_time_after_those_b
             "never sent: 3h late, and catch_up: latest starts a later fire instead",
         ),
         (replace(HOURLY, catch_up=CatchUp.LATEST, timing=Timing("30 2 * * *", "UTC")), None),
+        (replace(HOURLY, catch_up=CatchUp.LATEST, blackout=closed((FIRE + LATE / 9, FIRE + 9 * LATE))), None),
+        (
+            replace(HOURLY, catch_up=CatchUp.LATEST, blackout=closed((FIRE + LATE / 9, FIRE + LATE / 2))),
+            "never sent: 3h late, and catch_up: latest starts a later fire instead",
+        ),
         (HOURLY, None),
     ],
 )

@@ -1,5 +1,6 @@
-"""APScheduler as an alarm clock and nothing else: it rings at the fire times of each distinct timing.
+"""APScheduler as an alarm clock and nothing else: it rings at the times of each distinct timing.
 
+They are its fire times, and the ends of the closed times to which blackouts defer them.
 One job stands for one alarm. What APScheduler believes about times that were missed is ignored: a late,
 doubled or early ring does no harm, since the cursors say what is due.
 """
@@ -16,13 +17,14 @@ from apscheduler.executors.base import BaseExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from flowsched import timeline
+from flowsched import blackouts, timeline
+from flowsched.model import Then
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flowsched.clock import Clock
-    from flowsched.model import Schedule, Timing
+    from flowsched.model import Blackout, Schedule, Timing
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +42,32 @@ class Alarm:
     timing: Timing
     schedules: list[Schedule] = field(default_factory=list)
     """In the order of their ids."""
+    deferring: dict[tuple[str, ...], Blackout] = field(default_factory=dict)
+    """The blackouts of these schedules that defer, by their calendars."""
+
+    def add(self, schedule: Schedule) -> None:
+        """Have it ring for one more schedule."""
+        self.schedules.append(schedule)
+        blackout = schedule.blackout
+        if blackout is not None and blackout.then is Then.DEFER:
+            self.deferring[calendars_of(blackout)] = blackout
 
     def next(self, after: datetime) -> datetime | None:
-        """Return the first fire time strictly after `after`; None when there are no more."""
-        return next(timeline.fire_times(self.timing, after), None)
+        """Return when to ring next, strictly after `after`; None: never again.
+
+        That is the next fire time, or before it the end of a closed time that holds `after`, whether or not
+        a fire is held until then.
+        """
+        rings = [next(timeline.fire_times(self.timing, after), None)]
+        for blackout in self.deferring.values():
+            closed = blackouts.closure(blackout, self.timing.timezone, after, self.timing.rules)
+            rings.append(closed.until if closed else None)
+        return min((at for at in rings if at is not None), default=None)
+
+
+def calendars_of(blackout: Blackout) -> tuple[str, ...]:
+    """Return the names of its calendars: within a catalog, blackouts with the same are closed at the same."""
+    return tuple(calendar.name for calendar in blackout.calendars)
 
 
 def alarms_of(schedules: Iterable[Schedule]) -> dict[Timing, Alarm]:
@@ -54,7 +78,7 @@ def alarms_of(schedules: Iterable[Schedule]) -> dict[Timing, Alarm]:
             alarm = alarms.get(schedule.timing)
             if alarm is None:
                 alarm = alarms[schedule.timing] = Alarm(schedule.timing)
-            alarm.schedules.append(schedule)
+            alarm.add(schedule)
     return alarms
 
 
@@ -165,7 +189,7 @@ async def _rung_by_the_executor() -> None:
 
 
 class _Trigger(BaseTrigger):  # type: ignore[misc]
-    """Sets the alarm to the next fire time after now: what was missed is the cursors' affair."""
+    """Sets the alarm to the next ring after now: what was missed is the cursors' affair."""
 
     def __init__(self, alarm: Alarm, zone: _ClockZone) -> None:
         self.alarm = alarm

@@ -1,7 +1,8 @@
 """Decides what has come due, and claims it in the ledger; then it is somebody's to carry.
 
 When an alarm rings, the fire times between each schedule's cursor and now are computed, decided by
-`admission` and claimed, all that share a timing at once.
+`admission` and claimed, all that share a timing at once. One that is deferred is held: the cursor stays
+before it until it goes out.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flowsched import timeline
-from flowsched.admission import ON_TIME, Admitted, Due, admit, cut_off, inheritors
-from flowsched.engine.alarms import Executor, Scheduler, alarms_of
+from flowsched.admission import LIFTED, ON_TIME, Admitted, Due, admit, cut_off, inheritors
+from flowsched.engine.alarms import Executor, Scheduler, alarms_of, calendars_of
 from flowsched.engine.queue import ClaimQueue
 from flowsched.enos import milliseconds, predicted_instance
 from flowsched.errors import LedgerError, LedgerUnusable
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from flowsched.clock import Clock
     from flowsched.engine.alarms import Alarm
     from flowsched.ledger import Ledger
-    from flowsched.model import Run, Schedule, Term, Timing
+    from flowsched.model import Run, Schedule, Term, Then, Timing
+    from flowsched.timeline import Hold
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,8 @@ class _Pass:
     """How many fires were not claimed on time: caught up (claimed), or missed."""
     faulty: set[str] = field(default_factory=set)
     """The schedules that a fault of ours keeps out of this pass."""
+    holds: dict[tuple[Timing, tuple[str, ...], Then, datetime], Hold | None] = field(default_factory=dict)
+    """What a blackout does with a fire, worked out once for all who share timing and blackout."""
 
     def fire_times(self, timing: Timing, cursor: datetime) -> list[datetime]:
         """Return what came after `cursor`; one more than is taken at once, to tell whether there is more."""
@@ -74,6 +78,23 @@ class _Pass:
         if key not in self.came:
             self.came[key] = _came(timing, cursor, self.until, MOST_ROWS + 1)
         return self.came[key]
+
+    def under_blackout(self, schedule: Schedule, due: Iterable[Due]) -> tuple[list[Due], datetime | None]:
+        """Return what becomes of each up to the first that is held, and when that one goes out."""
+        going: list[Due] = []
+        for each in due:
+            hold = self._hold(schedule, each.fire_time)
+            if hold is not None and hold.until is not None and hold.until > self.until:
+                return going, hold.until
+            going.append(_under(hold, schedule, each))
+        return going, None
+
+    def _hold(self, schedule: Schedule, fire_time: datetime) -> Hold | None:
+        assert schedule.blackout is not None  # noqa: S101 - the caller looked
+        key = (schedule.timing, calendars_of(schedule.blackout), schedule.blackout.then, fire_time)
+        if key not in self.holds:
+            self.holds[key] = timeline.hold(schedule, fire_time)
+        return self.holds[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +115,7 @@ class Engine:
         self._clock = clock
         self._catalog = Catalog({}, "")
         self._alarms: dict[Timing, Alarm] = {}
-        self._cursors: dict[str, datetime] = {}
+        self._cursors: dict[str, Cursor] = {}
         self._unheard = False
         """Whether the latest claim may have been made without an answer."""
         self._claims = ClaimQueue(self._claim_until, clock)
@@ -104,9 +125,9 @@ class Engine:
         """Put a catalog in force at this instant, and deal with all that came due before it.
 
         Where a timing ends, what has come just now is still fired, and what came before and was not fired
-        is recorded as missed. The cursors of the timings that go on say since when there is something to
-        catch up. Raises LedgerError where the ledger cannot be read or changed just now; what was in force
-        stays in force.
+        is recorded as missed; so is what a blackout held that does not hold it any more. The cursors of the
+        timings that go on say since when there is something to catch up. Raises LedgerError where the ledger
+        cannot be read or changed just now; what was in force stays in force.
         """
         async with self._claims.paused():
             at = self._clock.now()
@@ -114,7 +135,7 @@ class Engine:
             await self._close(catalog, at)
             cursors = await self._put_in_force(catalog, at)
             self._catalog = catalog
-            self._cursors = {cursor.schedule_id: cursor.at for cursor in cursors.values()}
+            self._cursors = cursors
             self._alarms = alarms_of(catalog.schedules.values())
             self._warn_of_the_future()
             self._scheduler.put(self._alarms.values())
@@ -122,14 +143,17 @@ class Engine:
             self._claims.want(timing)
 
     def next_fire(self) -> datetime | None:
-        """Return the next fire time of all; None when no schedule ever fires again."""
+        """Return when the next fire of all goes out; None when no schedule ever fires again."""
         now = self._clock.now()
-        afters = {
-            (timing, max(now, self._cursors[schedule.id]))
-            for timing, alarm in self._alarms.items()
-            for schedule in alarm.schedules
-        }
-        return min((at for timing, after in afters if (at := self._alarms[timing].next(after))), default=None)
+        different: dict[object, tuple[Schedule, datetime]] = {}
+        for timing, alarm in self._alarms.items():
+            for schedule in alarm.schedules:
+                after = max(now, self._cursors[schedule.id].at)
+                blackout = schedule.blackout and (schedule.blackout.then, calendars_of(schedule.blackout))
+                different[timing, blackout, after] = schedule, after
+        times = [_next_out(schedule, after) for schedule, after in different.values()]
+        times += [cursor.held_until for cursor in self._cursors.values()]
+        return min((at for at in times if at is not None and at > now), default=None)
 
     async def stop(self) -> None:
         """Ring no more, and hand out no further run.
@@ -141,7 +165,7 @@ class Engine:
 
     def _warn_of_the_future(self) -> None:
         now = self._clock.now()
-        ahead = {id_: at for id_, at in self._cursors.items() if at > now + ON_TIME}
+        ahead = {id_: cursor.at for id_, cursor in self._cursors.items() if cursor.at > now + ON_TIME}
         if ahead:
             log.error(
                 "the ledger is ahead of the clock, which was wrong then or is wrong now; "
@@ -169,9 +193,12 @@ class Engine:
                 await self._clock.sleep(LEDGER_PAUSE)
 
     async def _close(self, catalog: Catalog, at: datetime) -> None:
-        """Deal with what came, up to `at`, under timings that do not go on."""
+        """Deal with what came, up to `at`, under timings that do not go on, and under blackouts."""
         terms = await self._ledger.terms()
-        kept = {term.schedule_id for term in inheritors(terms, catalog.schedules).values()}
+        heirs = inheritors(terms, catalog.schedules)
+        kept = {term.schedule_id for term in heirs.values()}
+        asked = ((term, _lifted(term, catalog.schedules[id_], at)) for id_, term in heirs.items())
+        await self._miss([(term, fire_time) for term, fire_time in asked if fire_time], catalog)
         ending = (term for term in terms if term.until_at is None and term.schedule_id not in kept)
         for term in map(partial(_completed, catalog), ending):
             if term.flow is None:
@@ -189,35 +216,51 @@ class Engine:
                     },
                 )
 
+    async def _miss(self, lifted: Sequence[tuple[Term, datetime]], catalog: Catalog) -> None:
+        """Record as missed what was held, and is no longer."""
+        for first in range(0, len(lifted), MOST_ROWS):
+            some = lifted[first : first + MOST_ROWS]
+            rows = [self._cut_off_row(term, fire_time, LIFTED, catalog) for term, fire_time in some]
+            cursors = [Cursor(term.schedule_id, term.timing, fire_time) for term, fire_time in some]
+            for run in await self._ledger.claim(rows, cursors):
+                self._start(run)
+
     async def _close_term(self, term: Term, catalog: Catalog, at: datetime) -> None:
         cursor = term.cursor_at
+        held = term.held_until is not None and term.held_until > at
         while fire_times := _came(term.timing, cursor, at, MOST_ROWS):
             cursor = fire_times[-1]
             # Looks through the catalog for an heir: not to be asked for each of many terms that owe nothing.
-            reason = cut_off(term.schedule_id, catalog.schedules)
-            rows = [self._last_row(term, fire_time, reason, catalog, at) for fire_time in fire_times]
+            reason = cut_off(term.schedule_id, catalog.schedules, held=held)
+            rows = self._last_rows(term, fire_times, reason, catalog, at)
             runs = await self._ledger.claim(rows, [Cursor(term.schedule_id, term.timing, cursor)])
             for run in runs:
                 self._start(run)
 
-    def _last_row(
-        self, term: Term, fire_time: datetime, reason: str, catalog: Catalog, at: datetime
-    ) -> NewRun:
-        """Return the row of a fire time whose timing ends: fired if it has come just now, or missed."""
+    def _last_rows(
+        self, term: Term, fire_times: Sequence[datetime], reason: str, catalog: Catalog, at: datetime
+    ) -> list[NewRun]:
+        """Return the rows of fire times whose timing ends: fired if it is to go out just now, or missed.
+
+        What a blackout leaves out is skipped.
+        """
         schedule = self._catalog.schedules.get(term.schedule_id)
-        if schedule is not None and at - fire_time <= ON_TIME:
-            try:
-                (due,) = _with_jitter(schedule, [fire_time], [fire_time])
-                (decision,) = admit(schedule, [due], at)
-                return self._row(schedule, decision, at, Counter())
-            except Exception:
-                # An edit must be able to end what is at fault.
-                log.critical(
-                    "last fire of a schedule missed by a fault of flowsched",
-                    exc_info=True,
-                    extra={"schedule": schedule.id, "fire_time": fire_time},
-                )
-        return self._cut_off_row(term, fire_time, reason, catalog)
+        try:
+            decided = {each: schedule and _last_decision(schedule, each, at) for each in fire_times}
+        except Exception:
+            # An edit must be able to end what is at fault.
+            log.critical(
+                "last fire of a schedule missed by a fault of flowsched",
+                exc_info=True,
+                extra={"schedule": term.schedule_id, "fire_times": len(fire_times)},
+            )
+            decided = dict.fromkeys(fire_times)
+        return [
+            self._row(schedule, decision, at, Counter())
+            if schedule and decision
+            else self._cut_off_row(term, fire_time, reason, catalog)
+            for fire_time, decision in decided.items()
+        ]
 
     async def _claim_until(self, timings: Iterable[Timing], until: datetime) -> bool:
         """Claim all that has come by `until`, schedule by schedule.
@@ -231,7 +274,7 @@ class Engine:
         try:
             await self._start_what_was_claimed_unheard()
             while batch := list(itertools.islice(by_id, MOST_ROWS)):
-                while (due := self._due(batch, pass_)).rows:
+                while (due := self._due(batch, pass_)).cursors:
                     if self._clock.now() < until:
                         # Set back meanwhile: what had come by the clock as it was may be yet to come.
                         return False
@@ -259,7 +302,11 @@ class Engine:
         self._unheard = True
         runs = await self._ledger.claim(due.rows, due.cursors)
         self._unheard = False
-        self._cursors.update((cursor.schedule_id, cursor.at) for cursor in due.cursors)
+        self._cursors.update((cursor.schedule_id, cursor) for cursor in due.cursors)
+        for cursor in due.cursors:
+            if cursor.held_until is not None:
+                extra = {"schedule": cursor.schedule_id, "until": cursor.held_until}
+                log.info("fire held by a blackout", extra=extra)
         # The log tells of them in this order, whichever schedule they are of.
         for run in sorted(runs, key=lambda run: run.fire_time):
             self._start(run)
@@ -274,7 +321,10 @@ class Engine:
         if not self._unheard:
             return
         terms = await self._ledger.terms_in_force()
-        self._cursors.update((id_, terms[id_].cursor_at) for id_ in self._cursors if id_ in terms)
+        for id_, cursor in self._cursors.items():
+            if id_ in terms:
+                at, held_until = terms[id_].cursor_at, terms[id_].held_until
+                self._cursors[id_] = replace(cursor, at=at, held_until=held_until)
         for run in await self._ledger.open_runs():
             if run.daemon == self._daemon and run.state is RunState.CLAIMED and not run.attempts:
                 self._start(run)
@@ -303,13 +353,19 @@ class Engine:
         return due
 
     def _add_due(self, due: _Rows, schedule: Schedule, pass_: _Pass, now: datetime) -> None:
-        came = pass_.fire_times(schedule.timing, self._cursors[schedule.id])
+        cursor = self._cursors[schedule.id]
+        came = pass_.fire_times(schedule.timing, cursor.at)
         if not came:
             return
-        taken, more = came[:MOST_ROWS], len(came) > MOST_ROWS
-        decisions = admit(schedule, _with_jitter(schedule, taken, came), now, more=more)
+        going, held_until, more = _with_jitter(schedule, came[:MOST_ROWS], came), None, len(came) > MOST_ROWS
+        if schedule.blackout is not None:
+            going, held_until = pass_.under_blackout(schedule, going)
+            more = more and held_until is None and _goes_out(schedule, going[-1].fire_time, pass_.until)
+        decisions = admit(schedule, going, now, more=more)
         due.rows.extend(self._row(schedule, decision, now, pass_.queued) for decision in decisions)
-        due.cursors.append(Cursor(schedule.id, schedule.timing, taken[-1]))
+        if going or held_until != cursor.held_until:
+            at = going[-1].fire_time if going else cursor.at
+            due.cursors.append(Cursor(schedule.id, schedule.timing, at, held_until))
 
     def _row(
         self, schedule: Schedule, decision: Admitted, now: datetime, queued: Counter[tuple[str, int]]
@@ -337,6 +393,7 @@ class Engine:
             overlap=schedule.overlap,
             overlap_fallback=schedule.overlap_fallback,
             watch=schedule.watch,
+            note=decision.note,
             revision=self._catalog.revision,
             source=schedule.source,
             daemon=self._daemon,
@@ -386,6 +443,66 @@ def _came(timing: Timing, after: datetime, until: datetime, most: int) -> list[d
     """Return the fire times after `after` and not after `until`, ascending, at most so many."""
     came = itertools.takewhile(lambda at: at <= until, timeline.fire_times(timing, after))
     return list(itertools.islice(came, most))
+
+
+def _last_decision(schedule: Schedule, fire_time: datetime, at: datetime) -> Admitted | None:
+    """Decide about a fire time whose timing ends at `at`; None: it is cut off."""
+    hold = timeline.hold(schedule, fire_time)
+    out_at = hold.until if hold else fire_time
+    if out_at is not None and not timedelta(0) <= at - out_at <= ON_TIME:
+        return None
+    (due,) = _with_jitter(schedule, [fire_time], [fire_time])
+    (decision,) = admit(schedule, [_under(hold, schedule, due)], at)
+    return decision
+
+
+def _lifted(term: Term, schedule: Schedule, at: datetime) -> datetime | None:
+    """Return the fire time that a term holds at `at`, where the schedule that goes on in it does not."""
+    if term.held_until is None or term.held_until <= at:
+        return None
+    try:
+        for fire_time in _came(schedule.timing, term.cursor_at, at, 1):
+            hold = timeline.hold(schedule, fire_time)
+            if hold is None or (hold.until is not None and hold.until <= at):
+                return fire_time
+    except Exception:
+        # An edit must be able to come into force; the fire stays with its claim.
+        log.critical(
+            "not known whether a fire is still held, by a fault of flowsched",
+            exc_info=True,
+            extra={"schedule": schedule.id},
+        )
+    return None
+
+
+def _under(hold: Hold | None, schedule: Schedule, due: Due) -> Due:
+    """Return what becomes of a fire by what a blackout does with it, once it is not held any more."""
+    if hold is None:
+        return due
+    if hold.until is None:
+        return due._replace(skip=hold.reason)
+    following = next(timeline.fire_times(schedule.timing, due.fire_time), None)
+    due_at = timeline.due_time(schedule, hold.until, following)
+    return Due(due.fire_time, due_at, note=f"deferred, {hold.reason}")
+
+
+def _goes_out(schedule: Schedule, after: datetime, until: datetime) -> bool:
+    """Tell whether a fire with a fire time after `after` is to go out by `until`."""
+    out_at = timeline.next_out(schedule, after)
+    return out_at is not None and out_at <= until
+
+
+def _next_out(schedule: Schedule, after: datetime) -> datetime | None:
+    try:
+        return timeline.next_out(schedule, after)
+    except Exception:
+        # Only told to people: what is at fault says so again when it is to fire.
+        log.critical(
+            "no next fire of a schedule, by a fault of flowsched",
+            exc_info=True,
+            extra={"schedule": schedule.id},
+        )
+        return None
 
 
 def _with_jitter(schedule: Schedule, taken: Sequence[datetime], came: Sequence[datetime]) -> list[Due]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, or_, select, update
 
+from flowsched import cron
 from flowsched.admission import inheritors
-from flowsched.ledger.records import term_of
-from flowsched.ledger.tables import catalogs, timings
+from flowsched.ledger.records import applied_catalog_of, term_of
+from flowsched.ledger.tables import acceptances, catalogs, timings
 from flowsched.model import Cursor, Term
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from flowsched.model import Catalog, Schedule
+    from flowsched.model import AppliedCatalog, Catalog, Schedule
 
 _ALL = select(timings).order_by(timings.c.from_at, timings.c.id)
 _IN_FORCE = select(timings).where(timings.c.until_at.is_(None))
-_NEWEST_REVISION = select(catalogs.c.revision).order_by(catalogs.c.id.desc()).limit(1)
+_NEWEST = select(catalogs.c.id, catalogs.c.revision).order_by(catalogs.c.id.desc()).limit(1)
 _OF_SCHEDULE = (timings.c.schedule_id == bindparam("of_schedule"), timings.c.until_at.is_(None))
 _END = update(timings).where(*_OF_SCHEDULE).values(until_at=bindparam("at"))
 _RENEW = (
@@ -45,9 +46,9 @@ _ADVANCE = (
         timings.c.starts_at.is_not_distinct_from(bindparam("of_start")),
         timings.c.ends_at.is_not_distinct_from(bindparam("of_end")),
         or_(timings.c.rules.in_((bindparam("of_rules"), "")), bindparam("of_rules") == ""),
-        timings.c.cursor_at < bindparam("at"),
+        timings.c.cursor_at <= bindparam("at"),
     )
-    .values(cursor_at=bindparam("at"))
+    .values(cursor_at=bindparam("at"), held_until=bindparam("new_held_until"))
 )
 
 
@@ -73,11 +74,12 @@ class Catalogs:
         self._start([term for id_, term in present.items() if id_ not in kept])
         self._record(catalog, enabled=len(present), at=at)
         return {
-            id_: Cursor(id_, catalog.schedules[id_].timing, term.cursor_at) for id_, term in present.items()
+            id_: Cursor(id_, catalog.schedules[id_].timing, term.cursor_at, term.held_until)
+            for id_, term in present.items()
         }
 
     def advance(self, cursors: Sequence[Cursor]) -> None:
-        """Move each cursor forward to its instant, where its timing is still in force."""
+        """Move each cursor forward to its instant, where its timing is still in force, with what it holds."""
         moves = [
             {
                 "of_schedule": cursor.schedule_id,
@@ -87,6 +89,7 @@ class Catalogs:
                 "of_end": cursor.timing.ends_at,
                 "of_rules": cursor.timing.rules,
                 "at": cursor.at,
+                "new_held_until": cursor.held_until,
             }
             for cursor in cursors
         ]
@@ -100,6 +103,36 @@ class Catalogs:
     def terms_in_force(self) -> dict[str, Term]:
         """Return the terms in force, by schedule id."""
         return {row.schedule_id: term_of(row) for row in self._connection.execute(_IN_FORCE)}
+
+    def applied(self) -> list[AppliedCatalog]:
+        """Return all catalogs on record, oldest first."""
+        return [
+            applied_catalog_of(row)
+            for row in self._connection.execute(select(catalogs).order_by(catalogs.c.id))
+        ]
+
+    def accept(self, revision: str, at: datetime, by: str, reason: str | None) -> None:
+        """Record that a catalog is accepted whatever it changes."""
+        row = {
+            "revision": revision,
+            "after_catalog": self._newest()[0],
+            "accepted_at": at,
+            "accepted_by": by,
+            "reason": reason,
+        }
+        self._connection.execute(insert(acceptances), row)
+
+    def accepted_by(self, revision: str) -> str | None:
+        """Return who has accepted a catalog since the newest one was put in force; None: nobody."""
+        since = acceptances.c.after_catalog.is_not_distinct_from(self._newest()[0])
+        found = select(acceptances).where(since).order_by(acceptances.c.id)
+        rows = self._connection.execute(found)
+        return next((row.accepted_by for row in rows if revision.startswith(row.revision)), None)
+
+    def _newest(self) -> tuple[int | None, str | None]:
+        """Return number and revision of the newest catalog on record; None, where there is none."""
+        row = self._connection.execute(_NEWEST).first()
+        return (None, None) if row is None else (row.id, row.revision)
 
     def _end(self, ends: list[dict[str, Any]]) -> None:
         if ends:
@@ -115,13 +148,19 @@ class Catalogs:
             self._connection.execute(insert(timings), [_row(term) for term in terms])
 
     def _record(self, catalog: Catalog, *, enabled: int, at: datetime) -> None:
-        if self._connection.execute(_NEWEST_REVISION).scalar() == catalog.revision:
+        if self._newest()[1] == catalog.revision:
             return
+        commit = catalog.commit
         row = {
             "revision": catalog.revision,
             "applied_at": at,
             "schedules": len(catalog.schedules),
             "enabled": enabled,
+            "commit_id": commit and commit.id,
+            "author": commit and commit.author,
+            "committed_at": commit and commit.at,
+            "clean": commit and int(commit.clean),
+            "tz_release": cron.tz_release() or None,
         }
         self._connection.execute(insert(catalogs), row)
 
@@ -139,6 +178,7 @@ def _present(schedule: Schedule, heir: Term | None, at: datetime) -> Term:
         from_at=heir.from_at if heir and heir.schedule_id == schedule.id else since,
         cursor_at=since,
         until_at=None,
+        held_until=heir.held_until if heir else None,
     )
 
 
@@ -170,4 +210,5 @@ def _row(term: Term) -> dict[str, Any]:
         "task": term.task,
         "from_at": term.from_at,
         "cursor_at": term.cursor_at,
+        "held_until": term.held_until,
     }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowsched.ledger.session import Session
     from flowsched.model import (
         Answer,
+        AppliedCatalog,
         Attempt,
         Catalog,
         Cursor,
@@ -71,6 +72,17 @@ class LedgerReader:
     async def terms_in_force(self) -> dict[str, Term]:
         """Return the terms of the catalog in force, by schedule id: one for each enabled schedule."""
         return await self._reader.do(lambda books: books.catalogs.terms_in_force())
+
+    async def catalogs(self) -> list[AppliedCatalog]:
+        """Return every catalog that was put in force, oldest first; one that was read anew is there once."""
+        return await self._reader.do(lambda books: books.catalogs.applied())
+
+    async def accepted_by(self, revision: str) -> str | None:
+        """Return who has accepted the catalog of a revision, as `Ledger.accept` has it; None: nobody.
+
+        What was accepted before the newest catalog was put in force does not count any more.
+        """
+        return await self._reader.do(lambda books: books.catalogs.accepted_by(revision))
 
     async def watches(self) -> list[Watch]:
         """Return the watches of flows that are still going, the one that is late first first."""
@@ -186,11 +198,19 @@ class Ledger(LedgerReader):
         cursor and its term, which takes its present target, flow and task; one that was renamed and kept its
         timing goes on at the cursor of its former id, in a term of its own (`admission.inheritors` says
         which). Any other (new, its timing changed, enabled again) starts with a cursor at `at`, so that no
-        fire time up to and including `at` is ever produced for it. A disabled or absent schedule loses its
-        cursor; its term ends at `at`, or where its cursor is already beyond that, at the cursor. The catalog
-        is recorded where its revision is not that of the newest one recorded.
+        fire time up to and including `at` is ever produced for it. What a cursor holds goes with it. A
+        disabled or absent schedule loses its cursor; its term ends at `at`, or where its cursor is already
+        beyond that, at the cursor. The catalog is recorded where its revision is not that of the newest one
+        recorded.
         """
         return await self._writer.do(lambda books: books.catalogs.apply(catalog, at))
+
+    async def accept(self, revision: str, at: datetime, by: str, reason: str | None) -> None:
+        """Record that a catalog may be put in force however much it changes, until another one is.
+
+        `revision` is the catalog's, or how it begins; `by` is whoever says so, `reason` a line of text.
+        """
+        await self._writer.do(lambda books: books.catalogs.accept(revision, at, by, reason))
 
     async def claim(self, rows: Sequence[NewRun], cursors: Sequence[Cursor]) -> list[Run]:
         """Insert the runs that are new, move the cursors, and return those runs, in the order given.
@@ -204,8 +224,9 @@ class Ledger(LedgerReader):
         target, flow and fire time and is neither missed nor skipped: EnOS would refuse the second. It enters
         skipped instead, with a reason that names the other, and is returned so.
 
-        A cursor never moves back, and not at all where its timing is no longer in force. Raises LedgerRefusal
-        for a row that is not claimed, missed or skipped, and ValueError for a naive datetime.
+        A cursor never moves back, and not at all where its timing is no longer in force; where it stands
+        still, what it holds is written. Raises LedgerRefusal for a row that is not claimed, missed or
+        skipped, and ValueError for a naive datetime.
         """
 
         def write(books: Books) -> list[Run]:

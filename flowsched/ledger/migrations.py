@@ -125,7 +125,27 @@ _SECOND = (
     "CREATE TABLE retention (kept_from BIGINT NOT NULL)",
 )
 
-MIGRATIONS = (_FIRST, _SECOND)
+_THIRD = (
+    # When the fire goes out that a blackout holds: the first one after the cursor, which stays before it.
+    "ALTER TABLE timings ADD COLUMN held_until BIGINT",
+    "ALTER TABLE catalogs ADD COLUMN commit_id TEXT",
+    "ALTER TABLE catalogs ADD COLUMN author TEXT",
+    "ALTER TABLE catalogs ADD COLUMN committed_at BIGINT",
+    "ALTER TABLE catalogs ADD COLUMN clean INTEGER",
+    "ALTER TABLE catalogs ADD COLUMN tz_release TEXT",
+    f"""
+    CREATE TABLE acceptances (
+        id {IDENTITY},
+        revision TEXT NOT NULL,
+        after_catalog BIGINT,
+        accepted_at BIGINT NOT NULL,
+        accepted_by TEXT NOT NULL,
+        reason TEXT
+    )
+    """,
+)
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD)
 
 
 def version_of(connection: Connection, ledger: str) -> int:

@@ -7,7 +7,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from flowsched.model import (
+    AppliedCatalog,
     Attempt,
+    Commit,
     Fired,
     FlowState,
     NewRun,
@@ -48,6 +50,7 @@ def row_of(new: NewRun) -> dict[str, Any]:
         "overlap": new.overlap,
         "overlap_fallback": new.overlap_fallback,
         "watch": new.watch,
+        "note": new.note,
         "attempts": 0,
         "revision": new.revision,
         "source_file": new.source.file,
@@ -61,7 +64,7 @@ def row_of(new: NewRun) -> dict[str, Any]:
 def claimed_run(id_: int, new: NewRun) -> Run:
     """Return the run that a new row has become, as it would be read back."""
     given: dict[str, Any] = dict(zip(_GIVEN, _given(new), strict=True))
-    given |= {"instance": None, "retry_at": None, "attempts": 0, "note": None}
+    given |= {"instance": None, "retry_at": None, "attempts": 0}
     return Run(id=id_, updated_at=new.claimed_at, **given)
 
 
@@ -149,6 +152,21 @@ def watch_of(row: Row[Any]) -> Watch:
     )
 
 
+def applied_catalog_of(row: Row[Any]) -> AppliedCatalog:
+    """Return the catalog that a row of `catalogs` tells of."""
+    commit = None
+    if row.commit_id is not None:
+        commit = Commit(id=row.commit_id, author=row.author, at=row.committed_at, clean=bool(row.clean))
+    return AppliedCatalog(
+        revision=row.revision,
+        at=row.applied_at,
+        schedules=row.schedules,
+        enabled=row.enabled,
+        commit=commit,
+        tz_release=row.tz_release,
+    )
+
+
 def term_of(row: Row[Any]) -> Term:
     """Return the term that a row of `timings` is."""
     return Term(
@@ -160,4 +178,5 @@ def term_of(row: Row[Any]) -> Term:
         from_at=row.from_at,
         cursor_at=row.cursor_at,
         until_at=row.until_at,
+        held_until=row.held_until,
     )

@@ -103,8 +103,30 @@ catalogs = Table(
     Column("applied_at", Instant, nullable=False),
     Column("schedules", Integer, nullable=False),
     Column("enabled", Integer, nullable=False),
+    Column("commit_id", Text),
+    Column("author", Text),
+    Column("committed_at", Instant),
+    Column("clean", Integer),
+    Column("tz_release", Text),
 )
-"""Each catalog that was put in force, when its revision was not that of the one before."""
+"""Each catalog that was put in force, when its revision was not that of the one before.
+
+Where its files were in a Git work tree, with the commit; the four columns of a commit are null together."""
+
+acceptances = Table(
+    "acceptances",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision", Text, nullable=False),
+    Column("after_catalog", BigInteger),
+    Column("accepted_at", Instant, nullable=False),
+    Column("accepted_by", Text, nullable=False),
+    Column("reason", Text),
+)
+"""Which catalogs somebody has accepted although they change much: the revision, or how it begins.
+
+`after_catalog` is the newest catalog of that moment (null: there was none). An acceptance counts until
+another catalog is put in force: it is for one change, not for all time. No clock is asked for that."""
 
 timings = Table(
     "timings",
@@ -122,9 +144,12 @@ timings = Table(
     Column("target", Text),
     Column("flow", BigInteger),
     Column("task", BigInteger),
+    Column("held_until", Instant),
 )
 """When each timing of each schedule was in force: for fire times after `from_at`, up to and including
 `until_at`; null while it still is. At most one row of a schedule is in force.
+
+`held_until` is when the fire goes out that comes next after the cursor, where a blackout holds it.
 
 The cursor is a column here because it belongs to the timing. It stays when the timing ends, so that an
 audit can tell what was accounted for (up to `cursor_at`) from what an edit cut off. The table grows by

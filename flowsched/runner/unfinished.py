@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from flowsched import retry, timeline
@@ -52,8 +51,17 @@ def _decided_anew(run: Run, schedule: Schedule | None, now: datetime) -> Admitte
     if (schedule.target, schedule.flow, schedule.task) != (run.target, run.flow, run.task):
         return None
     since = timeline.fire_times(schedule.timing, run.fire_time - timedelta.resolution)
-    came = list(islice(takewhile(lambda at: at <= now, since), 2))
-    if run.fire_time not in came:
+    if run.fire_time > now or next(since, None) != run.fire_time:
         return None
-    (decision,) = admit(schedule, [Due(run.fire_time, run.due_at)], now, more=len(came) > 1)
+    more = _goes_out_after(run.fire_time, schedule, now)
+    (decision,) = admit(schedule, [Due(run.fire_time, run.due_at)], now, more=more)
     return decision
+
+
+def _goes_out_after(fire_time: datetime, schedule: Schedule, now: datetime) -> bool:
+    """Tell whether a later fire has gone out, or is to, by `now`."""
+    try:
+        out_at = timeline.next_out(schedule, fire_time)
+    except Exception:  # noqa: BLE001 - a calendar that fails holds up its schedule, not the start of a daemon
+        return False
+    return out_at is not None and out_at <= now

@@ -135,6 +135,7 @@ class Conductor:
         self._rules = []
         self._order_standing()
         self._write(self._garden.closed())
+        await self._accept()
         await self._reload()
         last = time.monotonic() + REST
         while await self._under_way() and time.monotonic() < last:
@@ -350,15 +351,22 @@ class Conductor:
             restarts=self._daemon.restarts,
         )
 
-    async def _audit(self) -> dict[str, int]:
-        """Ask `flowsched audit`, as anybody would."""
+    async def _accept(self) -> None:
+        """Accept what was written last with `flowsched apply`, as it leaves nothing enabled."""
+        await self._flowsched("apply", "--accept", self._versions[-1].catalog.revision)
+
+    async def _flowsched(self, *arguments: str) -> bytes:
+        """Run a command, as anybody would; return what it says."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "flowsched", "--config", str(self.folder / "flowsched.yaml")),
-            *("audit", "--to", "2100-01-01T00:00Z", "--format", "json"),
+            *(sys.executable, "-m", "flowsched", "--config", str(self.folder / "flowsched.yaml"), *arguments),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
         )
         out, _ = await process.communicate()
+        return out
+
+    async def _audit(self) -> dict[str, int]:
+        out = await self._flowsched("audit", "--to", "2100-01-01T00:00Z", "--format", "json")
         (self.folder / "audit.json").write_bytes(out)
         found: dict[str, int] = json.loads(out)
         return found

@@ -49,6 +49,27 @@ FLOWS = range(1001, 1061)
 """Fewer than schedules, so that some share a flow, and collide."""
 
 
+CALENDARS = {
+    "quarters": {
+        "timezone": "UTC",
+        "dates": [
+            f"2025-10-26T{hour:02}:{begin}..2025-10-26T{hour:02}:{end}"
+            for hour in range(24)
+            for begin, end in (("06", "17"), ("34", "46"))
+        ],
+    },
+    "nights": {"timezone": "Europe/Berlin", "weekly": ["SUN 02:40..SUN 02:55"]},
+}
+"""In force all the time."""
+
+BLACKOUTS = (
+    {"calendars": ["quarters"], "then": "defer"},
+    {"calendars": ["quarters", "nights"], "then": "defer"},
+    {"calendars": ["quarters"], "then": "skip"},
+    {"calendars": ["nights"], "then": "defer"},
+)
+
+
 class Edit(StrEnum):
     """What somebody does to the files."""
 
@@ -56,6 +77,7 @@ class Edit(StrEnum):
     RETIME = "retime"
     REZONE = "rezone"
     TOGGLE = "toggle"
+    CLOSE = "close"
     ADD = "add"
     REMOVE = "remove"
     RENAME = "rename"
@@ -78,7 +100,8 @@ class Garden:
         of_file: dict[str, dict[str, Any]] = {}
         for id_, entry in self.entries.items():
             of_file.setdefault(self.files[id_], {})[id_] = dict(entry)
-        return {
+        calendars = {"calendars.yaml": yaml.safe_dump({"calendars": CALENDARS})}
+        return calendars | {
             name: f"# version {self.made}\n"
             + yaml.safe_dump({"defaults": DEFAULTS, "schedules": schedules}, sort_keys=False)
             for name, schedules in of_file.items()
@@ -124,6 +147,8 @@ def _change(garden: Garden, id_: str, edit: Edit, chance: Random) -> Entry:
             return {"cron": _cron(chance)}
         case Edit.REZONE:
             return {"timezone": chance.choice(ZONES)}
+        case Edit.CLOSE:
+            return {"blackout": chance.choice(BLACKOUTS)}
         case Edit.TOGGLE:
             return {"enabled": not garden.entries[id_].get("enabled", True)}
         case _:
@@ -166,6 +191,8 @@ def _entry(chance: Random) -> Entry:
         entry["jitter"] = chance.choice(("10s", "45s", "3m"))
     if chance.random() < 0.25:
         entry["watch"] = {"timeout": chance.choice(("3m", "20m"))}
+    if chance.random() < 0.25:
+        entry["blackout"] = chance.choice(BLACKOUTS)
     if chance.random() < 0.2:
         entry["task"] = chance.randint(1, 9)
     return entry
