@@ -1,0 +1,222 @@
+"""A plan: what one catalog changes about another, as a reviewer is told it before the merge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from flowsched.model import Catalog
+from flowsched.review.collisions import HORIZON, collisions
+from flowsched.review.edits import schedule_changes
+from flowsched.review.load import crowded, load
+from flowsched.review.warnings import look_alike, warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from datetime import datetime, timedelta
+
+    from flowsched.errors import Problem
+    from flowsched.model import Limits, Schedule
+    from flowsched.review.collisions import Collision
+    from flowsched.review.edits import Change
+    from flowsched.review.load import Load
+
+_NOT_OF_ONE_SCHEDULE = {"crowded-minute", "unused-acceptance"}
+"""Warnings that depend on schedules which are not looked at; a plan has the load instead."""
+
+_TELLS_A_LINE = {"similar-ids"}
+"""Warnings whose message depends on where something else stands in its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """The most that a target gets within the horizon."""
+
+    minute: tuple[datetime, int] | None
+    """The minute with the most fires, the first of such, and how many; None: there is no fire."""
+    hour: tuple[datetime, int] | None
+    """Likewise; a UTC hour."""
+    crowded: int
+    """How many minutes have more fires than its limit lets begin within one; 0 where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadChange:
+    """What a target gets, before and after."""
+
+    target: str | None
+    """None: the one target there is where none is named."""
+    rate_per_minute: int | None
+    """The limit; None: there is none, or it is not known."""
+    before: Peaks
+    after: Peaks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What merging at an instant changes, up to the end of a horizon."""
+
+    at: datetime
+    until: datetime
+    changes: tuple[Change, ...]
+    """By id."""
+    unchanged: int
+    """How many schedules stay as they are."""
+    collisions: tuple[Collision, ...]
+    """Pairs that collide within the 400 days from `at`, and did not; and those that are accepted only now."""
+    collisions_unlisted: int
+    """How many more such pairs there may be, where one flow has too many to list."""
+    collisions_resolved: int
+    """How many pairs collided, accepted by nobody, and do not any more."""
+    warnings: tuple[Problem, ...]
+    """Of changed schedules, which there were not; crowded minutes and unused acceptances left out."""
+    warnings_resolved: int
+    load: tuple[LoadChange, ...]
+    """Of each target whose fires change, by name."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing changes."""
+        return not self.changes
+
+
+def changes(
+    old: Catalog,
+    new: Catalog,
+    *,
+    at: datetime,
+    horizon: timedelta,
+    limits: Mapping[str, Limits],
+    fires_a_day: int,
+) -> Plan:
+    """Say what merging `new` in place of `old` at an instant changes.
+
+    `at` is aware, in UTC. `limits` are those of the targets that are known; `fires_a_day` is for the warning
+    too-many-fires. Raises Refused as `schedule_changes` does.
+    """
+    until = at + horizon
+    edits = schedule_changes(old.schedules, new.schedules, at=at, until=until)
+    look = _Look(at, until, limits, fires_a_day)
+    names = {each.old.id: each.id for each in edits if each.old and each.new}
+    touched = {schedule.id for each in edits for schedule in (each.old, each.new) if schedule}
+    before, after = look.side(old, touched, names), look.side(new, touched)
+    return Plan(
+        at=at,
+        until=until,
+        changes=tuple(edits),
+        unchanged=len(new.schedules) - sum(each.new is not None for each in edits),
+        collisions=tuple(each for key, each in after.collisions.items() if key not in before.collisions),
+        collisions_unlisted=after.unlisted,
+        collisions_resolved=len(before.open_pairs - after.pairs),
+        warnings=tuple(each for key, each in after.warnings.items() if key not in before.warnings),
+        warnings_resolved=len(before.warnings.keys() - after.warnings.keys()),
+        load=look.load_changes(old, new, edits),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """What there is to be said of the changed schedules in one of the two states, by their new ids."""
+
+    collisions: Mapping[tuple[frozenset[str], bool], Collision]
+    """By both ids, and whether it is accepted."""
+    unlisted: int
+    warnings: Mapping[tuple[str, str, str], Problem]
+    """By rule, path and message."""
+
+    @property
+    def pairs(self) -> set[frozenset[str]]:
+        """The ids of those that collide."""
+        return {pair for pair, _ in self.collisions}
+
+    @property
+    def open_pairs(self) -> set[frozenset[str]]:
+        """The ids of those that collide, accepted by nobody."""
+        return {pair for pair, accepted in self.collisions if not accepted}
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How both states are looked at."""
+
+    at: datetime
+    until: datetime
+    limits: Mapping[str, Limits]
+    fires_a_day: int
+
+    def side(
+        self, catalog: Catalog, ids: Collection[str], names: Mapping[str, str] = MappingProxyType({})
+    ) -> _Side:
+        """Look at some schedules of a state; the others count for what they do together with these.
+
+        `names` has the ids that schedules get, where they are others.
+        """
+        schedules = catalog.schedules.values()
+        found = collisions(schedules, after=self.at, until=self.at + HORIZON, of=ids)
+        some = [
+            replace(each, id=names[each.id]) if each.id in names else each
+            for each in look_alike(schedules, ids)
+        ]
+        told = warnings(
+            Catalog({each.id: each for each in sorted(some, key=lambda each: each.id)}, catalog.revision),
+            now=self.at,
+            limits={},
+            fires_a_day=self.fires_a_day,
+            place=_place,
+            collisions=found,
+        )
+        return _Side(
+            {
+                (
+                    frozenset(names.get(one.id, one.id) for one in (each.sent, each.skipped)),
+                    each.accepted is not None,
+                ): each
+                for each in found.pairs
+            },
+            sum(found.unlisted.values()),
+            {
+                (each.rule, each.path, "" if each.rule in _TELLS_A_LINE else each.message): each
+                for each in told
+                if each.rule not in _NOT_OF_ONE_SCHEDULE
+            },
+        )
+
+    def load_changes(self, old: Catalog, new: Catalog, edits: Iterable[Change]) -> tuple[LoadChange, ...]:
+        """Return the load of each target that gets other fires, or the same ones at other times."""
+        touched = {
+            side.target for each in edits for side in (each.old, each.new) if side and _changes_load(each)
+        }
+        loads = [
+            load(
+                (each for each in catalog.schedules.values() if each.target in touched),
+                after=self.at,
+                until=self.until,
+            )
+            for catalog in (old, new)
+        ]
+        return tuple(
+            LoadChange(target, self._rate(target), *(self._peaks(target, each.get(target)) for each in loads))
+            for target in sorted(touched, key=lambda name: name or "")
+        )
+
+    def _rate(self, target: str | None) -> int | None:
+        limits = self.limits.get(target) if target else None
+        return limits.rate_per_minute if limits else None
+
+    def _peaks(self, target: str | None, of_target: Load | None) -> Peaks:
+        if of_target is None:
+            return Peaks(None, None, 0)
+        crowds = crowded({target: of_target}, self.limits)
+        return Peaks(
+            of_target.busiest_minute, of_target.busiest_hour, sum(len(crowd.minutes) for crowd in crowds)
+        )
+
+
+def _changes_load(change: Change) -> bool:
+    keys = {each.key for each in change.keys}
+    return any(change.fires) or bool(keys & {"target", "jitter"})
+
+
+def _place(schedule: Schedule, _: tuple[str, ...]) -> tuple[str, int, int]:
+    return schedule.source.file, schedule.source.line, 1

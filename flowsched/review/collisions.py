@@ -1,0 +1,266 @@
+"""Every pair of schedules that would have two fires for one flow within one UTC minute."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+from heapq import nsmallest
+from itertools import islice, starmap
+from math import comb
+from typing import TYPE_CHECKING
+
+from flowsched import cron
+from flowsched.cron.blocks import DAY, ones
+from flowsched.errors import Problem, printable, quoted
+from flowsched.review.footprints import Footprints, likeness, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from flowsched.cron import Block
+    from flowsched.model import Acceptance, Schedule
+
+    Place = Callable[[Schedule, tuple[str, ...]], tuple[str, int, int]]
+    """Where a key of a schedule is written: file, line and column."""
+
+RULE = "collision"
+HORIZON = timedelta(days=400)
+"""How far ahead collisions are looked for: a year, and a month more for what comes once a year."""
+MOST_LISTED = 100
+"""Pairs listed of one flow, but for those that are accepted, which all are."""
+
+_CRON = ("cron",)
+_SHOWN = 3
+
+Flow = tuple[str | None, int]
+"""A target and a flow of it; None is the one target there is where none is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collision:
+    """Two schedules that fire for one flow in the same minutes."""
+
+    sent: Schedule
+    """The first by id: its fire goes out."""
+    skipped: Schedule
+    """The other one: its fire is skipped, as EnOS would refuse it."""
+    count: int
+    """How many fires of the horizon collide; at least one."""
+    first: tuple[datetime, ...]
+    """The first three of their fire times, ascending, or fewer."""
+    accepted: Acceptance | None
+    """What either of them says about the other in its `accept`; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collisions:
+    """What collides, bounded in size."""
+
+    pairs: tuple[Collision, ...]
+    """By the two ids. Those that are not accepted: the first MOST_LISTED of each flow."""
+    unlisted: Mapping[Flow, int]
+    """How many more pairs collide, accepted by nobody; flows without any are left out."""
+
+
+def collisions(
+    schedules: Iterable[Schedule],
+    *,
+    after: datetime,
+    until: datetime,
+    of: Collection[str] | None = None,
+) -> Collisions:
+    """Return what collides strictly after `after` and up to `until`, inclusive; both aware.
+
+    Only enabled schedules fire. A fire that its blackout skips does not collide; one that it defers does, by
+    its fire time, which is what EnOS goes by. With `of`, only pairs with at least one schedule of these ids.
+    """
+    footprints = Footprints(cron.horizon(after, until))
+    pairs: list[Collision] = []
+    unlisted: dict[Flow, int] = {}
+    for flow, members in _by_flow(schedules, of).items():
+        found = _OneFlow(members, footprints, of)
+        listed = found.listed()
+        pairs += listed
+        more = found.count() - len(listed)
+        if more:
+            unlisted[flow] = more
+    pairs.sort(key=lambda pair: (pair.sent.id, pair.skipped.id))
+    return Collisions(tuple(pairs), unlisted)
+
+
+def problems(found: Collisions, place: Place) -> list[Problem]:
+    """Return an error for each pair that is not accepted, at the `cron` of the one that is skipped.
+
+    `place` tells where a key of a schedule is written. Where not all pairs of a flow are listed, one more
+    error says how many.
+    """
+    reported = [_problem(pair, place) for pair in found.pairs if pair.accepted is None]
+    last = {_flow(pair.sent): pair.skipped for pair in found.pairs if pair.accepted is None}
+    for flow, count in found.unlisted.items():
+        pairs = "pair of schedules collides" if count == 1 else "pairs of schedules collide"
+        reported.append(_at(last[flow], f"{count:,} more {pairs} on {_named(flow)}", None, place))
+    return reported
+
+
+class _OneFlow:
+    """The schedules of one flow, those with the same fires as one class, and which classes collide.
+
+    A pair is wanted where one of the two is asked for.
+    """
+
+    def __init__(self, members: list[Schedule], footprints: Footprints, of: Collection[str] | None) -> None:
+        self._members = sorted(members, key=lambda member: member.id)
+        self._horizon = footprints.horizon
+        self._of = of
+        self._class_of: dict[str, int] = {}
+        self._classes: list[tuple[Block, ...]] = []
+        self._sort_into_classes(footprints)
+        self._sizes = Counter(self._class_of.values())
+        self._others = Counter(self._class_of[id_] for id_ in self._class_of if not self._is_wanted(id_))
+        self._partners = self._find_partners()
+
+    def listed(self) -> list[Collision]:
+        """Return the pairs that are accepted, and the first MOST_LISTED of the others."""
+        accepted = self._accepted()
+        others = (pair for pair in self._pairs() if (pair[0].id, pair[1].id) not in accepted)
+        return [
+            *starmap(self._collision, accepted.values()),
+            *(self._collision(*pair, None) for pair in islice(others, MOST_LISTED)),
+        ]
+
+    def count(self) -> int:
+        """Return how many pairs collide, the accepted ones included."""
+        return sum(
+            _pairs_of(self._sizes, one, other) - _pairs_of(self._others, one, other)
+            for one, partners in enumerate(self._partners)
+            for other in partners
+            if one <= other
+        )
+
+    def _sort_into_classes(self, footprints: Footprints) -> None:
+        alike: dict[Hashable, int] = {}
+        known: dict[tuple[Block, ...], int] = {}
+        for member in self._members:
+            key = likeness(member)
+            if key not in alike:
+                blocks = tuple(sorted(footprints.of(member).blocks))
+                alike[key] = known.setdefault(blocks, len(known))
+            self._class_of[member.id] = alike[key]
+        self._classes = list(known)
+
+    def _find_partners(self) -> list[set[int]]:
+        """Return for each class those that share a fire time with it, where a pair of the two is wanted."""
+        classes = self._classes
+        outlines = [_outline(blocks) for blocks in classes]
+        wanted = [self._others[one] < self._sizes[one] for one in range(len(classes))]
+        partners: list[set[int]] = [set() for _ in classes]
+        for one, (minutes, days) in enumerate(outlines):
+            if wanted[one] and self._sizes[one] > 1 and minutes:
+                partners[one].add(one)
+            for other in range(one + 1, len(classes)):
+                some, on = outlines[other]
+                # Most classes are told apart by their outlines alone.
+                apart = not (minutes & some and days & on and (wanted[one] or wanted[other]))
+                if not apart and any(shared(classes[one], classes[other])):
+                    partners[one].add(other)
+                    partners[other].add(one)
+        return partners
+
+    def _pairs(self) -> Iterator[tuple[Schedule, Schedule]]:
+        """Yield the pairs that collide and are wanted, by the two ids."""
+        for position, sent in enumerate(self._members):
+            partners = self._partners[self._class_of[sent.id]]
+            wanted = self._is_wanted(sent.id)
+            for skipped in self._members[position + 1 :] if partners else ():
+                if self._class_of[skipped.id] in partners and (wanted or self._is_wanted(skipped.id)):
+                    yield sent, skipped
+
+    def _accepted(self) -> dict[tuple[str, str], tuple[Schedule, Schedule, Acceptance]]:
+        """Return the pairs that collide, are wanted, and that either of the two accepts, by their ids."""
+        by_id = {member.id: member for member in self._members}
+        found: dict[tuple[str, str], tuple[Schedule, Schedule, Acceptance]] = {}
+        for member in self._members:
+            for acceptance in member.accept:
+                other = by_id.get(acceptance.other or "")
+                if acceptance.rule == RULE and other is not None and self._collide(member, other):
+                    sent, skipped = sorted((member, other), key=lambda one: one.id)
+                    found.setdefault((sent.id, skipped.id), (sent, skipped, acceptance))
+        return dict(sorted(found.items()))
+
+    def _collide(self, one: Schedule, other: Schedule) -> bool:
+        if one is other or not (self._is_wanted(one.id) or self._is_wanted(other.id)):
+            return False
+        return self._class_of[other.id] in self._partners[self._class_of[one.id]]
+
+    def _is_wanted(self, id_: str) -> bool:
+        return self._of is None or id_ in self._of
+
+    def _collision(self, sent: Schedule, skipped: Schedule, accepted: Acceptance | None) -> Collision:
+        count, first = self._in_common(self._class_of[sent.id], self._class_of[skipped.id])
+        return Collision(sent, skipped, count, first, accepted)
+
+    def _in_common(self, one: int, other: int) -> tuple[int, tuple[datetime, ...]]:
+        """Return how many fire times two classes have in common, and the first three."""
+        common = list(shared(self._classes[one], self._classes[other]))
+        count = sum(minutes.bit_count() * days.bit_count() for minutes, days in common)
+        earliest = {
+            day * DAY + minute
+            for minutes, days in common
+            for day in islice(ones(days), _SHOWN)
+            for minute in islice(ones(minutes), _SHOWN)
+        }
+        return count, tuple(self._horizon.instant(number) for number in nsmallest(_SHOWN, earliest))
+
+
+def _by_flow(schedules: Iterable[Schedule], of: Collection[str] | None) -> dict[Flow, list[Schedule]]:
+    """Return the enabled schedules of each flow that has at least two, by id, one of them wanted."""
+    members: defaultdict[Flow, list[Schedule]] = defaultdict(list)
+    for schedule in schedules:
+        if schedule.enabled:
+            members[_flow(schedule)].append(schedule)
+    return {
+        flow: each
+        for flow, each in members.items()
+        if len(each) > 1 and (of is None or any(schedule.id in of for schedule in each))
+    }
+
+
+def _flow(schedule: Schedule) -> Flow:
+    return schedule.target, schedule.flow
+
+
+def _outline(blocks: tuple[Block, ...]) -> tuple[int, int]:
+    """Return the minutes and the days that are in any of some blocks."""
+    minutes = days = 0
+    for block in blocks:
+        minutes |= block.minutes
+        days |= block.days
+    return minutes, days
+
+
+def _pairs_of(sizes: Mapping[int, int], one: int, other: int) -> int:
+    """Return how many pairs there are of a member of one class and one of another, or of the same."""
+    return comb(sizes[one], 2) if one == other else sizes[one] * sizes[other]
+
+
+def _problem(pair: Collision, place: Place) -> Problem:
+    sent, skipped = pair.sent, pair.skipped
+    file, line, _ = place(sent, _CRON)
+    first = ", ".join(f"{at:%Y-%m-%dT%H:%MZ}" for at in pair.first)
+    fires = f"fires with {quoted(sent.id)} ({printable(file)}:{line}) at {first}"
+    if pair.count > len(pair.first):
+        fires += f" and {pair.count - len(pair.first):,} more times"
+    refused = f"of two fires for {_named(_flow(sent))} in one minute EnOS refuses the second"
+    allowed = f"other minutes, or accept: {{collision: {{{sent.id}: the reason}}}}"
+    return _at(skipped, f"{fires}; {refused}", allowed, place)
+
+
+def _at(schedule: Schedule, message: str, allowed: str | None, place: Place) -> Problem:
+    return Problem(*place(schedule, _CRON), f"schedules.{schedule.id}.cron", message, allowed, RULE)
+
+
+def _named(flow: Flow) -> str:
+    target, number = flow
+    return f"flow {number}" if target is None else f"flow {number} of target {quoted(target)}"

@@ -1,0 +1,216 @@
+"""How many fires a target gets in each minute and hour, and where that is more than it may bear."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from flowsched import cron, timeline
+from flowsched.cron.blocks import DAY, ones
+from flowsched.review import outgoing
+from flowsched.review.footprints import Footprints, likeness, minute_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from flowsched.cron import Block
+    from flowsched.model import Limits, Schedule
+
+_MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The fires of one target over a horizon."""
+
+    target: str | None
+    """None: the one target there is where none is named."""
+    minutes: Mapping[datetime, int]
+    """How many fires are due in each UTC minute, ascending; minutes without any are left out."""
+
+    @property
+    def fires(self) -> int:
+        """How many there are in all."""
+        return sum(self.minutes.values())
+
+    @property
+    def hours(self) -> Mapping[datetime, int]:
+        """How many fires are due in each UTC hour, ascending; hours without any are left out."""
+        hours: Counter[datetime] = Counter()
+        for at, count in self.minutes.items():
+            hours[at.replace(minute=0)] += count
+        return hours
+
+    @property
+    def busiest_minute(self) -> tuple[datetime, int] | None:
+        """The minute with the most fires, the first of such, and how many; None: there is no fire."""
+        return _busiest(self.minutes)
+
+    @property
+    def busiest_hour(self) -> tuple[datetime, int] | None:
+        """The UTC hour with the most fires, the first of such, and how many; None: there is no fire."""
+        return _busiest(self.hours)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """The minutes in which a target has more fires than may begin before the next minute."""
+
+    target: str
+    rate_per_minute: int
+    """The limit that they exceed."""
+    minutes: Mapping[datetime, int]
+    """How many fires are due in each such UTC minute, ascending; at least one minute."""
+    room: Mapping[int, int]
+    """Which minutes of the hour could take fires from them, ascending, and how many more each.
+
+    That many fit in that minute of every UTC hour that has a crowded one.
+    """
+
+    @property
+    def worst(self) -> tuple[datetime, int]:
+        """The minute with the most fires, the first of such, and how many."""
+        return max(self.minutes.items(), key=lambda item: item[1])
+
+
+def load(schedules: Iterable[Schedule], *, after: datetime, until: datetime) -> dict[str | None, Load]:
+    """Return the load of each target that an enabled schedule names, by target.
+
+    Counted is what is due strictly after `after` and up to `until`, inclusive, both aware: a fire at its due
+    time, jitter included; a deferred one at the end of its blackout; a skipped one not at all. Jitter of more
+    than a minute costs some microseconds a fire; all else next to nothing.
+    """
+    after, until = after.astimezone(UTC), until.astimezone(UTC)
+    tally = _Tally(after, until)
+    for schedule in [each for each in schedules if each.enabled]:
+        tally.add(schedule)
+    return tally.loads()
+
+
+def crowded(loads: Mapping[str | None, Load], limits: Mapping[str, Limits]) -> list[Crowd]:
+    """Return a crowd for each target with a minute that has more fires than its rate limit, by target.
+
+    A target whose limits are not known, or that has no `rate_per_minute`, has none: how many calls fit in
+    its concurrency depends on how fast it answers, which no file says.
+    """
+    rates = {target: each.rate_per_minute for target, each in limits.items()}
+    crowds = []
+    for target in sorted(target for target in loads if target is not None):
+        rate, minutes = rates.get(target), loads[target].minutes
+        over = {at: count for at, count in minutes.items() if rate is not None and count > rate}
+        if rate is not None and over:
+            crowds.append(Crowd(target, rate, over, _room(minutes, over, rate)))
+    return crowds
+
+
+class _Tally:
+    """The fires of many schedules, by target; those that fire alike are worked out once."""
+
+    def __init__(self, after: datetime, until: datetime) -> None:
+        self._after = after
+        self._until = until
+        self._horizon = cron.horizon(after, until)
+        self._footprints = Footprints(self._horizon)
+        self._known: dict[Hashable, tuple[tuple[Block, ...], list[datetime]]] = {}
+        self._blocks: defaultdict[str | None, Counter[Block]] = defaultdict(Counter)
+        self._others: defaultdict[str | None, Counter[int]] = defaultdict(Counter)
+
+    def add(self, schedule: Schedule) -> None:
+        """Count the fires of an enabled schedule."""
+        blocks, others = self._jittered(schedule) if schedule.jitter > _MINUTE else self._steady(schedule)
+        self._blocks[schedule.target].update(blocks)
+        first = self._horizon.first
+        self._others[schedule.target].update(
+            (due - first) // _MINUTE for due in others if self._after < due <= self._until
+        )
+
+    def loads(self) -> dict[str | None, Load]:
+        """Return what was counted."""
+        return {target: Load(target, self._minutes(target)) for target in self._blocks}
+
+    def _steady(self, schedule: Schedule) -> tuple[tuple[Block, ...], list[datetime]]:
+        """Return the fires that go out at their fire time, and when the others do.
+
+        Jitter of up to a minute moves none into another minute.
+        """
+        key = likeness(schedule)
+        if key not in self._known:
+            footprint = self._footprints.of(schedule)
+            held = outgoing.held(schedule, self._after)
+            others = [until for _, until in footprint.deferred] + ([held.goes_out] if held else [])
+            self._known[key] = footprint.open, others
+        return self._known[key]
+
+    def _jittered(self, schedule: Schedule) -> tuple[tuple[Block, ...], list[datetime]]:
+        """Return no block, and when each fire is due, one by one."""
+        begin = self._after - schedule.jitter  # what fires then may still be to come
+        horizon = cron.horizon(begin, self._until)
+        footprint = Footprints(horizon).of(schedule)
+        going = [(at, at) for at in map(horizon.instant, minute_numbers(footprint.open))]
+        going += [(horizon.instant(number), until) for number, until in footprint.deferred]
+        held = outgoing.held(schedule, begin)
+        if held:
+            going.append((held.fire_time, held.goes_out))
+        times = map(horizon.instant, minute_numbers(timeline.fire_blocks(schedule.timing, horizon)))
+        following = dict(pairwise(times))
+        return (), [
+            timeline.due_time(schedule, goes_out, following.get(at) or _following(schedule, at))
+            for at, goes_out in going
+        ]
+
+    def _minutes(self, target: str | None) -> dict[datetime, int]:
+        numbers = Counter(self._others[target])
+        blocks = self._blocks[target].items()
+        for day in range(self._horizon.days):
+            for minute, count in _counts(
+                (each.minutes, count) for each, count in blocks if each.days >> day & 1
+            ):
+                numbers[day * DAY + minute] += count
+        return {self._horizon.instant(number): count for number, count in sorted(numbers.items())}
+
+
+def _following(schedule: Schedule, fire_time: datetime) -> datetime | None:
+    return next(timeline.fire_times(schedule.timing, fire_time), None)
+
+
+def _counts(weighted: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield each bit that is set in any of some numbers, with the sum of what these weigh.
+
+    They are added up all bits at once: `digits[n]` holds the binary digit n of every sum.
+    """
+    digits: list[int] = []
+    for bits, weight in weighted:
+        for digit in ones(weight):
+            _add(digits, digit, bits)
+    anywhere = 0
+    for bits in digits:
+        anywhere |= bits
+    for number in ones(anywhere):
+        yield number, sum((bits >> number & 1) << digit for digit, bits in enumerate(digits))
+
+
+def _add(digits: list[int], digit: int, carry: int) -> None:
+    digits += [0] * (digit - len(digits))
+    while carry:
+        if digit == len(digits):
+            digits.append(0)
+        digits[digit], carry = digits[digit] ^ carry, digits[digit] & carry
+        digit += 1
+
+
+def _room(minutes: Mapping[datetime, int], over: Iterable[datetime], rate: int) -> dict[int, int]:
+    """Return how many more fires fit in each minute of all hours of some instants, where any do."""
+    hours = {at.replace(minute=0) for at in over}
+    room = {
+        minute: rate - max(minutes.get(hour + minute * _MINUTE, 0) for hour in hours) for minute in range(60)
+    }
+    return {minute: more for minute, more in room.items() if more > 0}
+
+
+def _busiest(counts: Mapping[datetime, int]) -> tuple[datetime, int] | None:
+    # The counts are ascending by time, and max takes the first of equals.
+    return max(counts.items(), key=lambda item: item[1], default=None)
