@@ -7,15 +7,18 @@ import logging
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from flowsched import git
 from flowsched.config import load_catalog, read_secret
 from flowsched.engine import Engine
 from flowsched.enos import Gateway
-from flowsched.errors import ConfigError, LedgerError, LedgerUnusable
+from flowsched.errors import ConfigError, GitError, LedgerError, LedgerUnusable
 from flowsched.ledger import Ledger
-from flowsched.model import RunState
+from flowsched.model import MAX_CHANGE, Catalog, RunState
+from flowsched.review.guard import MassChange, enabled_timings, mass_change
 from flowsched.runner import Runner
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from flowsched import runner
     from flowsched.clock import Clock
-    from flowsched.model import Catalog, Settings, Target
+    from flowsched.model import Commit, Settings, Target
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +49,58 @@ RELOAD_PAUSE = 5.0
 """Seconds until the schedules are read again that a ledger would not take just now."""
 
 
+ACCEPTANCE_PAUSE = 5.0
+"""Seconds between two looks whether somebody has accepted the catalog that is held."""
+
+_SHORT = 12
+"""Characters of a digest or a commit that people are shown."""
+
+MASS_CHANGE = "mass-change"
+"""What the trailer of a commit says that accepts whatever its catalog changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A catalog that is not put in force: it changes much, and nobody has accepted that."""
+
+    revision: str
+    change: MassChange
+
+
 class Daemon:
     """Keeps one catalog's schedules against one ledger."""
 
-    def __init__(self, ledger: Ledger, gateways: Mapping[str, runner.Gateway], clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        gateways: Mapping[str, runner.Gateway],
+        clock: Clock,
+        max_change: int = MAX_CHANGE,
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._runner = Runner(ledger, gateways, clock)
         self._engine = Engine(ledger, self._runner.start, clock, _name(clock.now()))
-        self._revision = ""
+        self._max_change = max_change
+        self._catalog = Catalog({}, "")
+        self._held: Held | None = None
+
+    @property
+    def held(self) -> Held | None:
+        """The catalog that waits for its acceptance, as of the latest reload; None: there is none."""
+        return self._held
+
+    @property
+    def commit(self) -> Commit | None:
+        """The commit that the catalog in force is of; None where that is not known."""
+        return self._catalog.commit
 
     async def start(self, catalog: Catalog) -> None:
-        """Take up what a former process left, then put the catalog in force. Raises LedgerError."""
+        """Take up what a former process left, then put the catalog in force. Raises LedgerError.
+
+        However much it changes: the one before is not there to be kept. The log says so.
+        """
+        await self._tell_of_mass_change(catalog)
         unfinished = await self._ledger.open_runs()
         await self._runner.take_up(unfinished, catalog.schedules)
         await self._apply(
@@ -67,15 +110,31 @@ class Daemon:
             in_doubt=sum(run.state in (RunState.IN_DOUBT, RunState.SENDING) for run in unfinished),
         )
 
-    async def reload(self, catalog: Catalog) -> None:
+    async def reload(self, catalog: Catalog, accepted_by: str | None = None) -> None:
         """Put another catalog in force; runs under way finish as they began. Raises LedgerError.
 
-        One that is in force already changes nothing.
+        One that is in force already changes nothing. One that changes much (`guard.mass_change`) is held,
+        and the one before stays in force, unless `accepted_by` or the ledger says who wants it all the same.
         """
-        if catalog.revision == self._revision:
+        if catalog.revision == self._catalog.revision:
             log.info("catalog unchanged", extra={"revision": catalog.revision})
-        else:
+            self._catalog, self._held = catalog, None
+            return
+        change = mass_change(enabled_timings(self._catalog.schedules), catalog.schedules, self._max_change)
+        if change is None:
             await self._apply(catalog, "catalog applied")
+        elif by := accepted_by or await self._ledger.accepted_by(catalog.revision):
+            await self._apply(catalog, "catalog applied", accepted_by=by)
+        else:
+            self._hold(Held(catalog.revision, change))
+
+    def let_go(self) -> None:
+        """Hold nothing any more: what was held is not in the files any more."""
+        self._held = None
+
+    async def is_accepted(self) -> bool:
+        """Tell whether something is held that somebody has accepted meanwhile. Raises LedgerError."""
+        return self._held is not None and await self._ledger.accepted_by(self._held.revision) is not None
 
     async def forget(self, keep: timedelta, clock_is_off: Callable[[], bool]) -> None:
         """Remove what the ledger has kept long enough, each hour, a little at a time; never ends.
@@ -103,15 +162,39 @@ class Daemon:
         cut_off = await self._runner.drain(DRAIN, halt)
         log.info("daemon stopped", extra={"attempts_cut_off": cut_off})
 
-    async def _apply(self, catalog: Catalog, event: str, **more: int) -> None:
+    def _hold(self, held: Held) -> None:
+        self._held = held
+        log.error(
+            "catalog held; the one before stays in force",
+            extra={
+                "change": str(held.change),
+                **asdict(held.change),
+                "revision": held.revision,
+                "accept": f"flowsched apply --accept {held.revision[:_SHORT]}",
+            },
+        )
+
+    async def _tell_of_mass_change(self, catalog: Catalog) -> None:
+        terms = await self._ledger.terms_in_force()
+        before = {id_: term.timing for id_, term in terms.items()}
+        change = mass_change(before, catalog.schedules, self._max_change)
+        if change is not None and await self._ledger.accepted_by(catalog.revision) is None:
+            log.error(
+                "catalog changes much since this ledger was last kept; it is put in force all the same,"
+                " as the one before is not there any more",
+                extra={"change": str(change), **asdict(change), "revision": catalog.revision},
+            )
+
+    async def _apply(self, catalog: Catalog, event: str, **more: object) -> None:
         await self._engine.apply(catalog)
-        self._revision = catalog.revision
+        self._catalog, self._held = catalog, None
         log.info(
             event,
             extra={
                 "schedules": len(catalog.schedules),
                 "enabled": sum(schedule.enabled for schedule in catalog.schedules.values()),
                 "revision": catalog.revision,
+                **_origin(catalog.commit),
                 **more,
                 "next_fire": self._engine.next_fire(),
             },
@@ -154,7 +237,8 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
             stack.push_async_callback(gateway.aclose)
         ledger = await Ledger.open_as_daemon(settings.ledger)
         stack.push_async_callback(ledger.aclose)
-        daemon = Daemon(ledger, gateways, clock)
+        daemon = Daemon(ledger, gateways, clock, settings.max_change)
+        told = reload or asyncio.Event()
         try:
             if await _done_before(stop, daemon.start(catalog)):
                 if ready is not None:
@@ -165,7 +249,8 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
                     _kept(
                         ledger,
                         daemon.forget(settings.keep, lambda: any(one.clock_is_off for one in others)),
-                        _reload_when_told(daemon, settings, reload or asyncio.Event(), clock),
+                        _reload_when_told(daemon, settings, told, clock),
+                        _reload_when_accepted(daemon, told, clock),
                     ),
                 )
         except LedgerUnusable:
@@ -190,8 +275,11 @@ async def _reload_when_told(daemon: Daemon, settings: Settings, told: asyncio.Ev
         await told.wait()
         told.clear()
         try:
-            await daemon.reload(await asyncio.to_thread(load_catalog, settings.schedules, settings))
+            catalog = await asyncio.to_thread(read_catalog, settings)
+            trailer = await asyncio.to_thread(_trailer, settings.schedules, daemon.commit, catalog.commit)
+            await daemon.reload(catalog, trailer)
         except ConfigError as error:
+            daemon.let_go()
             for problem in map(str, error.problems):
                 log.error("catalog refused; the one before stays in force", extra={"problem": problem})  # noqa: TRY400
         except LedgerError as error:
@@ -201,7 +289,59 @@ async def _reload_when_told(daemon: Daemon, settings: Settings, told: asyncio.Ev
             await clock.sleep(RELOAD_PAUSE)
             told.set()
         except Exception:
+            daemon.let_go()
             log.critical("reload stopped by a fault of flowsched", exc_info=True)
+
+
+async def _reload_when_accepted(daemon: Daemon, told: asyncio.Event, clock: Clock) -> None:
+    """Have the schedules read anew once what is held is accepted; they may be others by then."""
+    while True:
+        await clock.sleep(ACCEPTANCE_PAUSE)
+        with suppress(LedgerError):  # whoever writes next tells of it
+            if await daemon.is_accepted():
+                told.set()
+
+
+def read_catalog(settings: Settings) -> Catalog:
+    """Read the schedules, with the commit that they are of where Git knows it; blocks. Raises ConfigError.
+
+    Git in trouble is a line of the log, and nothing more.
+    """
+    before = _commit_of(settings.schedules)
+    catalog = load_catalog(settings.schedules, settings)
+    # Another commit may have been checked out meanwhile: then nobody knows of which the files were.
+    known = before is not None and _commit_of(settings.schedules) == before
+    return replace(catalog, commit=before if known else None)
+
+
+def _commit_of(schedules: str) -> Commit | None:
+    try:
+        return git.commit_of(schedules)
+    except GitError as error:
+        log.warning("commit of the schedules is not known", extra={"problem": str(error)})
+    except Exception:
+        log.critical("commit of the schedules is not known, by a fault of flowsched", exc_info=True)
+    return None
+
+
+def _origin(commit: Commit | None) -> dict[str, object]:
+    return {} if commit is None else {"commit": commit.id, "clean": commit.clean}
+
+
+def _trailer(schedules: str, old: Commit | None, new: Commit | None) -> str | None:
+    """Return the commits whose trailer accepts whatever they change, as a text; None: there are none.
+
+    Only where the files are those of the commit.
+    """
+    if new is None or not new.clean:
+        return None
+    try:
+        repository = git.repository_of(schedules)
+        if repository and MASS_CHANGE in git.trailers(repository, old.id if old else None, new.id):
+            return f"{git.TRAILER}: {MASS_CHANGE} up to commit {new.id[:_SHORT]}"
+    except GitError as error:
+        log.warning("trailers of the commits are not known", extra={"problem": str(error)})
+    return None
 
 
 def _gateway(target: Target, settings: Settings, environ: Mapping[str, str], clock: Clock) -> Gateway:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import sys
 from contextlib import closing
@@ -23,6 +24,7 @@ from flowsched.model import Catalog, RunState
 from flowsched.simulator import Application, Fault, Order, Simulator
 from tests.builders import a_schedule
 from tests.fakes import HandClock, ScriptedGateway, a_moment, eventually
+from tests.repositories import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,8 +59,11 @@ class Daemon:
             if line.startswith(b"{"):
                 self.events.append(json.loads(line))
 
-    async def says(self, event: str) -> None:
-        await eventually(lambda: any(each["event"] == event for each in self.events), within=20)
+    async def says(self, event: str, times: int = 1) -> None:
+        await eventually(lambda: len(self.told(event)) >= times, within=20)
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        return [each for each in self.events if each["event"] == event]
 
     async def ends(self) -> int:
         code = await asyncio.wait_for(self.process.wait(), 20)
@@ -108,6 +113,26 @@ class Plant:
         daemon = Daemon(process)
         self.daemons.append(daemon)
         return daemon
+
+    def schedules(self, hours: int, *, minute: int = 0, name: str = "many.yaml") -> None:
+        """Write a file of schedules, one an hour, that do not fire while a test runs."""
+        lines = (
+            f"  s{hour}: {{cron: '{minute} {hour} 1 1 *', timezone: UTC, flow: {5000 + hour}}}\n"
+            for hour in range(hours)
+        )
+        (self.folder / "schedules" / name).write_text("schedules:\n" + "".join(lines))
+
+    async def flowsched(self, *arguments: str) -> tuple[int | None, str]:
+        """Run a command of flowsched; return its exit code and all that it says."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "flowsched", *arguments),
+            cwd=self.folder,
+            env={**os.environ, "FLOWSCHED_CONFIG": "flowsched.yaml"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), 20)
+        return process.returncode, out.decode()
 
     async def runs(self, *states: RunState) -> list[Run]:
         async with await Ledger.open_to_read(self.settings.ledger) as ledger:
@@ -248,6 +273,194 @@ async def test_sighup_takes_what_is_valid_and_keeps_what_was_in_force_otherwise(
     assert applied["schedules"] == 2
     assert "a.yaml:4:" in refused["problem"]
     assert len(plant.triggers()) == 1
+
+
+HELD = "catalog held; the one before stays in force"
+REFUSED = "catalog refused; the one before stays in force"
+
+
+async def terms_in_force(plant: Plant) -> set[str]:
+    async with await Ledger.open_to_read(plant.settings.ledger) as ledger:
+        return set(await ledger.terms_in_force())
+
+
+async def test_a_mass_change_is_held_until_it_is_accepted(plant: Plant) -> None:
+    plant.schedules(12)
+    daemon = await plant.start()
+    await daemon.says("daemon ready")
+    before = await terms_in_force(plant)
+
+    plant.schedules(5)
+    daemon.tell(signal.SIGHUP)
+    await daemon.says(HELD)
+    daemon.tell(signal.SIGHUP)
+    await daemon.says(HELD, times=2)
+    first, again = daemon.told(HELD)
+    meanwhile = await terms_in_force(plant)
+    code, said = await plant.flowsched(
+        "apply", "--accept", first["revision"][:12], "--reason", "plant closed"
+    )
+    await daemon.says("catalog applied")
+    daemon.tell(signal.SIGTERM)
+
+    assert await daemon.ends() == 0
+    assert first == again | {"time": first["time"]}
+    assert (first["level"], first["before"], first["removed"]) == ("error", 13, 7)
+    assert first["accept"] == f"flowsched apply --accept {first['revision'][:12]}"
+    assert meanwhile == before
+    assert (code, said.count("\n")) == (0, 1)
+    (applied,) = daemon.told("catalog applied")
+    assert (applied["revision"], applied["schedules"]) == (first["revision"], 6)
+    assert applied["accepted_by"].endswith(f"@{socket.gethostname()}")
+    assert len(await terms_in_force(plant)) == 6
+
+
+async def test_an_acceptance_is_for_that_catalog_only(plant: Plant) -> None:
+    plant.schedules(12)
+    daemon = await plant.start()
+    await daemon.says("daemon ready")
+    plant.schedules(5)
+    daemon.tell(signal.SIGHUP)
+    await daemon.says(HELD)
+    (held,) = daemon.told(HELD)
+
+    plant.schedules(4)  # nobody has told the daemon of it
+    code, said = await plant.flowsched("apply", "--accept", held["revision"])
+    await daemon.says(HELD, times=2)
+
+    assert (code, "the schedule files are another catalog now" in said) == (0, True)
+    assert daemon.told(HELD)[1]["removed"] == 8
+    assert daemon.told("catalog applied") == []
+    assert len(await terms_in_force(plant)) == 13
+
+
+async def test_what_is_held_is_let_go_when_the_files_are_put_right(plant: Plant) -> None:
+    plant.schedules(12)
+    daemon = await plant.start()
+    await daemon.says("daemon ready")
+    plant.schedules(5)
+    daemon.tell(signal.SIGHUP)
+    await daemon.says(HELD)
+    (held,) = daemon.told(HELD)
+    plant.schedules(12)
+    daemon.tell(signal.SIGHUP)
+    await daemon.says("catalog unchanged")
+
+    await plant.flowsched("apply", "--accept", held["revision"])
+    plant.schedules(11)  # as much as goes without asking
+    await asyncio.sleep(life.ACCEPTANCE_PAUSE + 1)
+    assert daemon.told("catalog applied") == []
+    daemon.tell(signal.SIGHUP)
+    await daemon.says("catalog applied")
+
+    assert len(daemon.told(HELD)) == 1
+    assert "accepted_by" not in daemon.told("catalog applied")[0]
+
+
+async def test_a_folder_that_was_emptied_is_no_catalog(plant: Plant) -> None:
+    daemon = await plant.start()
+    await daemon.says("run triggered")
+    (plant.folder / "schedules" / "a.yaml").unlink()
+    daemon.tell(signal.SIGHUP)
+    await daemon.says(REFUSED)
+
+    assert "holds no schedule file" in daemon.told(REFUSED)[0]["problem"]
+    assert await terms_in_force(plant) == {"twice-an-hour"}
+
+
+async def test_the_last_schedule_cannot_be_disabled_unasked(plant: Plant) -> None:
+    daemon = await plant.start()
+    await daemon.says("run triggered")
+    file = plant.folder / "schedules" / "a.yaml"
+    file.write_text(file.read_text().replace("flow:", "enabled: false, flow:"))
+    daemon.tell(signal.SIGHUP)
+    await daemon.says(HELD)
+
+    assert daemon.told(HELD)[0]["change"] == "of 1 enabled schedules 1 disabled; none is left enabled"
+    assert await terms_in_force(plant) == {"twice-an-hour"}
+
+
+async def test_a_trailer_of_a_commit_accepts_a_mass_change_of_a_clean_folder(plant: Plant) -> None:
+    plant.schedules(12)
+    work = Work.made(plant.folder)
+    work.write(".gitignore", "ledger.db*\nsecret\n")
+    first = work.commit("first\n\nFlowsched-Accept: mass-change")
+    daemon = await plant.start()
+    await daemon.says("daemon ready")
+
+    plant.schedules(5)
+    second = work.commit("second")
+    daemon.tell(signal.SIGHUP)
+    await daemon.says(HELD)
+    work.commit("third\n\nFlowsched-Accept: mass-change")
+    last = work.commit("fourth")
+    (plant.folder / "schedules" / "notes.txt").write_text("not committed\n")
+    daemon.tell(signal.SIGHUP)
+    await daemon.says(HELD, times=2)
+    (plant.folder / "schedules" / "notes.txt").unlink()
+    daemon.tell(signal.SIGHUP)
+    await daemon.says("catalog applied")
+
+    plant.schedules(5, minute=1)
+    work.commit("a mass change after it was accepted")
+    plant.schedules(12, minute=1)
+    work.commit("and another")
+    daemon.tell(signal.SIGHUP)
+    await daemon.says(HELD, times=2)
+    daemon.tell(signal.SIGTERM)
+
+    assert await daemon.ends() == 0
+    (applied,) = daemon.told("catalog applied")
+    assert applied["accepted_by"] == f"Flowsched-Accept: mass-change up to commit {last[:12]}"
+    assert (applied["commit"], applied["clean"]) == (last, True)
+    async with await Ledger.open_to_read(plant.settings.ledger) as ledger:
+        recorded = [each.commit for each in await ledger.catalogs()]
+    assert [each and (each.id, each.clean) for each in recorded[-2:]] == [(first, True), (last, True)]
+    assert second not in daemon.text
+
+
+async def test_a_mass_change_at_a_start_is_put_in_force_and_said(plant: Plant) -> None:
+    plant.schedules(12)
+    daemon = await plant.start()
+    await daemon.says("daemon ready")
+    daemon.tell(signal.SIGTERM)
+    await daemon.ends()
+    plant.schedules(5)
+
+    again = await plant.start()
+    await again.says("daemon ready")
+
+    (said,) = [each for each in again.events if each["event"].startswith("catalog changes much")]
+    assert (said["level"], said["removed"], said["before"]) == ("error", 7, 13)
+    assert len(await terms_in_force(plant)) == 6
+
+
+async def test_files_that_changed_hands_while_they_were_read_are_of_no_known_commit(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work.made(plant.folder)
+    first = work.commit()
+    known = life.read_catalog(plant.settings).commit
+
+    def read_while_another_commits(*arguments: Any) -> Catalog:
+        catalog = load_catalog(*arguments)
+        work.commit()
+        return catalog
+
+    monkeypatch.setattr(life, "load_catalog", read_while_another_commits)
+
+    assert known
+    assert (known.id, known.clean) == (first, True)
+    assert life.read_catalog(plant.settings).commit is None
+
+
+async def test_git_in_trouble_keeps_no_daemon_from_starting(plant: Plant) -> None:
+    (plant.folder / ".git").write_text("gitdir: /nowhere\n")
+    daemon = await plant.start()
+    await daemon.says("daemon ready")
+
+    assert daemon.told("commit of the schedules is not known")
+    await daemon.says("run triggered")
 
 
 async def test_sighup_while_it_starts_is_heeded_when_it_has(plant: Plant) -> None:
