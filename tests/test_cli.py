@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GOOD = """\
-defaults: {timezone: Europe/Berlin}
+defaults: {timezone: Europe/Berlin, owner: ops, accept: {clock-change: a, missing-description: b}}
 schedules:
   nightly:
     cron: "30 2 * * *"
@@ -167,7 +167,7 @@ def test_validate_prints_every_problem_and_exits_with_1(shell: Shell) -> None:
 
     assert done.code == 1
     assert [line.split(": ")[0] for line in done.out.splitlines()] == ["s/a.yaml:5:11", "s/b.yaml:1:23"]
-    assert done.err == "2 problems in 2 files\n"
+    assert done.err == "2 errors in 2 files\n"
 
 
 def test_validate_in_json_gives_each_problem_its_place(shell: Shell) -> None:

@@ -162,6 +162,25 @@ def test_audit_of_a_schedule_in_force_without_a_daemon_says_how_far_behind_it_is
     assert lines[-1] == "214 gaps, 0 surplus"
 
 
+def test_audit_counts_what_a_blackout_holds_as_no_gap(bare: Installation) -> None:
+    async def work(ledger: Ledger) -> None:
+        await ledger.apply(catalog(HOURLY), T0)
+        (run,) = await fire(ledger, 1, state=RunState.MISSED, reason="because")
+        await ledger.claim([], [Cursor("hourly", HOURLY.timing, run.fire_time, T0 + 20_000 * HOUR)])
+
+    bare.change(work)
+
+    done = bare("audit", "--to", "2026-01-01T02:30Z")
+    report = bare("audit", "--to", "2026-01-01T02:30Z", "--format", "json").json
+
+    assert done.code == 0
+    assert "2 fire times of 1 schedule: 1 with a run, 1 held by a blackout" in done.out
+    assert done.out.splitlines()[-1].startswith(
+        "nothing missing, nothing twice: 1 fire time, each with one run"
+    )
+    assert (report["ok"], report["held"], report["fire_times"]) == (True, 1, 2)
+
+
 def test_audit_counts_runs_in_doubt_and_says_where_to_look(bare: Installation) -> None:
     async def work(ledger: Ledger) -> None:
         await ledger.apply(catalog(HOURLY), T0)

@@ -29,7 +29,8 @@ def seen(arguments: list[str], columns: int, lines: int) -> str:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm-256color"},
+        # Where these are set, they count for more than the terminal's own size.
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines)},
     )
     os.close(theirs)
     written = b""

@@ -8,6 +8,7 @@ import traceback
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from flowsched import __version__
 from flowsched.errors import ConfigError, FlowschedError, LedgerUnusable, SecretError, UsageError
@@ -20,9 +21,16 @@ INTERRUPTED, CLOSED_PIPE = 130, 141
 
 COMMANDS = {
     "validate": "Check schedule files and say where each fault is.",
+    "test": "Hold schedules against what test files expect of them.",
+    "plan": "Show what a change does to schedules and fires, before it is merged.",
+    "show": "Show what a schedule resolves to, and what its clock does.",
     "next": "Show what fires next.",
+    "calendar": "Show how many fires fall when, and where it is crowded.",
     "cron": "Explain a cron expression and show its fire times.",
+    "schema": "Print the JSON Schema of a kind of file.",
+    "completion": "Print a script for completion in a shell.",
     "run": "Run the daemon: fire, retry, record.",
+    "apply": "Accept a change of many schedules that the daemon holds.",
     "runs": "Show what the ledger holds of past and present runs.",
     "audit": "Prove that no fire time was lost and none fired twice.",
     "resolve": "Settle by hand a run that is in doubt.",
@@ -43,6 +51,12 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101 - a rule of this package
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names and options; click's own way would import every command."""
+        known = [(name, said) for name, said in COMMANDS.items() if name.startswith(incomplete)]
+        named = [CompletionItem(name, help=said) for name, said in known]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -56,6 +70,7 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="flowsched")
 @click.option(
     "--config",
+    type=click.Path(),
     metavar="FILE",
     help="The flowsched.yaml to use. Default: $FLOWSCHED_CONFIG, ./flowsched.yaml, "
     "/etc/flowsched/flowsched.yaml, whichever is there first.",
@@ -80,8 +95,8 @@ def main(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each way to en
     except FlowschedError as error:
         click.echo(f"flowsched: {error}", err=True)
         return exit_code(error)
-    except SystemExit:
-        return CLOSED_PIPE  # click's own answer to one
+    except SystemExit as end:
+        return CLOSED_PIPE if end.code else FINE  # click's own answer to one, and to a shell that completes
     except OSError as error:
         click.echo(f"flowsched: cannot write: {error.strerror or error}", err=True)
         return UNEXPECTED

@@ -243,6 +243,8 @@ def _sums(tally: Tally) -> str:
         parts.append(f"{tally.gaps:,} without")
     if due := tally.verdicts[Verdict.DUE_NOW]:
         parts.append(f"{due:,} due just now")
+    if held := tally.verdicts[Verdict.HELD]:
+        parts.append(f"{held:,} held by a blackout")
     return ", ".join(parts)
 
 
@@ -286,6 +288,7 @@ def _record(report: _Report) -> dict[str, Any]:
         "fire_times": tally.fire_times,
         "aligned": tally.verdicts[Verdict.ALIGNED],
         "due_now": tally.verdicts[Verdict.DUE_NOW],
+        "held": tally.verdicts[Verdict.HELD],
         "gaps": tally.gaps,
         "surplus": tally.surplus,
         "states": dict(sorted(tally.states.items())),

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from flowsched import config
-from flowsched.errors import ConfigError, Problem, UsageError
+from flowsched.errors import ConfigError, Problem, UsageError, quoted
+from flowsched.near import did_you_mean
 
 if TYPE_CHECKING:
-    from flowsched.model import Catalog, Settings
+    from flowsched.model import Catalog, Schedule, Settings
 
 SCHEDULES = Path("schedules")
 """The folder that is read where no `flowsched.yaml` names another."""
 
 schedules_option = click.option(
     "--schedules",
+    type=click.Path(),
     metavar="PATH",
     help="A folder or file of schedules. Default: what flowsched.yaml names, else ./schedules.",
 )
@@ -44,6 +46,14 @@ def load_catalog(option: str | None, schedules: str | None) -> Catalog:
     """Return the catalog of `schedules`, else of the settings, else of `./schedules`."""
     settings = find_settings(option)
     return config.load_catalog(schedules or default_schedules(settings), settings)
+
+
+def known(catalog: Catalog, schedule_id: str) -> Schedule:
+    """Return the schedule with an id, or raise UsageError with the id that may have been meant."""
+    if schedule_id not in catalog.schedules:
+        hint = did_you_mean(schedule_id, catalog.schedules)
+        raise UsageError(f"there is no schedule {quoted(schedule_id)}{hint}")
+    return catalog.schedules[schedule_id]
 
 
 def default_schedules(settings: Settings | None) -> str:

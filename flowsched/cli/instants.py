@@ -32,6 +32,9 @@ class _Instant(click.ParamType[datetime]):
 
 INSTANT = _Instant()
 
+REVIEWED = range(1973, 9990)
+"""Years in which a look ahead may begin: since 1973 all zones are whole minutes off UTC; 9999 is the last."""
+
 
 def in_utc(instant: datetime, option: str, zone: ZoneInfo | None = None) -> datetime:
     """Return the instant in UTC; without an offset it is read on the wall clock of `zone`, or refused."""
@@ -47,3 +50,14 @@ def in_utc(instant: datetime, option: str, zone: ZoneInfo | None = None) -> date
         return instant.astimezone(UTC)
     except OverflowError:
         raise click.BadParameter(f"{instant.isoformat()} is out of range", param_hint=option) from None
+
+
+def to_look_ahead_from(instant: datetime, option: str, zone: ZoneInfo | None = None) -> datetime:
+    """Return what `in_utc` does; an instant outside of the years of REVIEWED is refused."""
+    found = in_utc(instant, option, zone)
+    if found.year not in REVIEWED:
+        allowed = f"years from {REVIEWED[0]} to {REVIEWED[-1]}"
+        raise click.BadParameter(
+            f"{instant.isoformat()} is out of range; allowed: {allowed}", param_hint=option
+        )
+    return found

@@ -41,6 +41,9 @@ class _Reason(click.ParamType[str]):
         return text
 
 
+REASON = _Reason()
+
+
 @click.command(
     "resolve", epilog="Example: flowsched resolve 4711 --triggered --reason 'seen in the EnOS console'"
 )
@@ -48,7 +51,7 @@ class _Reason(click.ParamType[str]):
 @click.option("--triggered", is_flag=True, help="EnOS has made the instance.")
 @click.option("--failed", is_flag=True, help="EnOS has not made it, and it shall not be sent again.")
 @click.option(
-    "--reason", type=_Reason(), required=True, help="How you know: one line, kept with your login name."
+    "--reason", type=REASON, required=True, help="How you know: one line, kept with your login name."
 )
 @format_option
 @click.pass_obj
@@ -64,7 +67,7 @@ def command(
         raise UsageError("say what became of the run: exactly one of --triggered and --failed")
     settings = need_settings(config)
     state = RunState.TRIGGERED if triggered else RunState.FAILED
-    step = NextStep(state, f"resolved by hand ({_user()}): {reason}")
+    step = NextStep(state, f"resolved by hand ({user()}): {reason}")
     try:
         run, watch = asyncio.run(_resolve(settings.ledger, run_id, step))
     except _NotInDoubt as error:
@@ -106,7 +109,8 @@ def _what_then(state: RunState) -> str:
     return "a daemon carries it on by itself, now or at its next start"
 
 
-def _user() -> str:
+def user() -> str:
+    """Return the login name of whoever runs this, or the number where there is no name."""
     try:
         return printable(getpass.getuser())
     except (KeyError, OSError, ImportError):  # a user id without a name

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flowsched import config
 from flowsched.cli import FINE, UNEXPECTED, exit_code
 from flowsched.cli.files import need_settings
 from flowsched.clock import SystemClock
-from flowsched.daemon import serve
+from flowsched.daemon import read_catalog, serve
 from flowsched.errors import ConfigError, FlowschedError
 from flowsched.ops import logs
 
@@ -59,7 +58,7 @@ def command(config_option: str | None) -> int:
 
 def _run(config_option: str | None, clock: Clock, hurried: Sequence[int] = ()) -> None:
     settings = need_settings(config_option)
-    catalog = config.load_catalog(settings.schedules, settings)
+    catalog = read_catalog(settings)
 
     async def main() -> None:
         stop, halt, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()

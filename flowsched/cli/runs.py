@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from flowsched.ledger import LedgerReader
-    from flowsched.model import Attempt, Run, Watch
+    from flowsched.model import AppliedCatalog, Attempt, Commit, Run, Watch
 
 
 class _RunNumber(click.ParamType[int]):
@@ -61,6 +61,17 @@ class _Shown:
     watches: Mapping[int, Watch]
     attempts: Mapping[int, list[Attempt]] | None
     """None: not asked for."""
+    catalogs: Sequence[AppliedCatalog]
+    """Every catalog on record, oldest first."""
+
+    def commit(self, run: Run) -> Commit | None:
+        """Return the commit under which a run was made; None where that is not known."""
+        under = (
+            one
+            for one in reversed(self.catalogs)
+            if one.revision == run.revision and one.at <= run.claimed_at
+        )
+        return next((one.commit for one in under), None)
 
 
 @click.command("runs", epilog="Example: flowsched runs --state in_doubt --attempts")
@@ -115,7 +126,8 @@ async def _read(url: str, wanted: _Wanted) -> _Shown:
         ids = [run.id for run in runs]
         watched = [run.id for run in runs if run.watch is not None]
         watches = await ledger.watches_of(watched) if watched else {}
-        return _Shown(runs, watches, await ledger.attempts(ids) if wanted.attempts else None)
+        attempts = await ledger.attempts(ids) if wanted.attempts else None
+        return _Shown(runs, watches, attempts, await ledger.catalogs())
 
 
 async def _runs(ledger: LedgerReader, wanted: _Wanted) -> list[Run]:
@@ -187,7 +199,9 @@ def _flow(watch: Watch | None) -> str | None:
 
 def _record(run: Run, shown: _Shown) -> dict[str, Any]:
     tried = None if shown.attempts is None else shown.attempts[run.id]
-    return record_of(run, shown.watches.get(run.id), tried)
+    commit = shown.commit(run)
+    said = {"commit": None if commit is None else dataclasses.asdict(commit)}
+    return record_of(run, shown.watches.get(run.id), tried) | said
 
 
 def record_of(run: Run, watch: Watch | None, attempts: Sequence[Attempt] | None = None) -> dict[str, Any]:

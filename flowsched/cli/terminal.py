@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flowsched.model import Fire, Run
+    from flowsched.review.heat import Heat
 
 _COLOURS: dict[str, str] = {
     RunState.TRIGGERED: "green",
@@ -29,6 +30,10 @@ _COLOURS: dict[str, str] = {
     RunState.IN_DOUBT: "magenta",
     RunState.FAILED: "red",
 }
+
+_BLOCKS = "·▁▂▃▄▅▆▇█"
+_SHADES = ("dim", "blue", "blue", "cyan", "green", "yellow", "bright_yellow", "red", "bold red")
+"""Of a cell of a heat map, from nothing to the most."""
 
 _FRAME = 17
 """Lines of the live view that are no rows of its three tables."""
@@ -43,6 +48,31 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(_cell(row[index]) for index in told))
     Console().print(table)
+
+
+def print_heat(heads: Sequence[str], heat: Heat) -> None:
+    """Print a heat map as high as it has rows: a block a cell where numbers do not fit, else both."""
+    console = Console()
+    label = max(len(row.label) for row in heat.rows)
+    width = len(str(heat.most))
+    numbered = label + len(heads) * (width + 2) <= console.width
+    cell = width + 1 if numbered else 1
+    lines = [Text(" " * (label + 1) + _ruler(heads, cell))]
+    for row in heat.rows:
+        line = Text(row.label.ljust(label + 1))
+        for count in row.counts:
+            level = heat.level(count)
+            shown = (str(count) if count else "·").rjust(cell) if numbered else _BLOCKS[level]
+            line.append(shown, style=_SHADES[level])
+        lines.append(line)
+    for each in lines:
+        console.print(each, no_wrap=True, overflow="crop", highlight=False)
+
+
+def _ruler(heads: Sequence[str], cell: int) -> str:
+    """Return the heads over their cells, as many as fit."""
+    every = -(-(len(heads[0]) + 1) // cell)
+    return "".join(head.rjust(cell).ljust(cell * every) for head in heads[::every])
 
 
 class LiveView:

@@ -2,42 +2,75 @@
 
 from __future__ import annotations
 
-import dataclasses
+import os
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from flowsched import config
+from flowsched import config, git
 from flowsched.cli import FINE, FOUND
 from flowsched.cli.files import default_schedules, find_settings
-from flowsched.cli.output import format_option, print_json
-from flowsched.errors import ConfigError
+from flowsched.cli.instants import INSTANT, in_utc
+from flowsched.cli.reports import Check, Report, counted, format_option, print_report, tally
+from flowsched.clock import SystemClock
+from flowsched.errors import ConfigError, FlowschedError, printable
+from flowsched.model import FIRES_A_DAY
+from flowsched.review.collisions import HORIZON, collisions
+from flowsched.review.collisions import problems as of_collisions
+from flowsched.review.warnings import warnings
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from flowsched.errors import Problem
     from flowsched.model import Catalog, Settings
 
+_SHOWN_OF_REVISION = 12
+_YEARS = range(1970, 9990)
 
-@click.command("validate", epilog="Example: flowsched validate schedules/ --format json")
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+
+@click.command("validate", epilog="Example: flowsched validate schedules/ --strict")
+@click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
+@click.option("--strict", is_flag=True, help="Let warnings fail the check, as errors do.")
+@click.option("--at", type=INSTANT, metavar="T", help="Check as if it were this instant. Default: now.")
 @format_option
 @click.pass_obj
-def command(config_option: str | None, paths: tuple[str, ...], format_: str) -> int:
+def command(
+    config_option: str | None, *, paths: tuple[str, ...], strict: bool, at: datetime | None, format_: str
+) -> int:
     """Check the schedule files under each PATH, by default those that flowsched.yaml names.
 
-    Prints every problem of every file and exits with 1 where there is any. Works without a
-    flowsched.yaml; target names are then not checked.
+    Prints every problem of every file, and where there is none every warning and collision. Exits with 1
+    where anything fails. Works without a flowsched.yaml; target names are then not checked. Reads only
+    files, and with --format github what Git says has changed.
     """
-    catalog, problems = _check(config_option, paths)
-    if format_ == "json":
-        print_json(_report(catalog, problems))
-    else:
-        _print_text(catalog, problems)
-    return FOUND if problems else FINE
+    now = _instant(at)
+    settings, catalog, problems = _load(config_option, paths)
+    if catalog:
+        problems = _review(catalog, settings, now)
+    report = _report(catalog, problems, strict=strict)
+    print_report(report, format_, touched=_touched(report) if format_ == "github" else ())
+    return FINE if report.ok else FOUND
 
 
-def _check(option: str | None, paths: tuple[str, ...]) -> tuple[Catalog | None, list[Problem]]:
-    """Return the catalog and the problems; a flowsched.yaml in error does not hide those of the schedules."""
+def _instant(at: datetime | None) -> datetime:
+    """Return the instant of the check; a chosen one must leave room for all that is looked at after it."""
+    if at is None:
+        return SystemClock().now()
+    now = in_utc(at, "--at")
+    if now.year not in _YEARS:
+        allowed = f"the years {_YEARS[0]} to {_YEARS[-1]}"
+        raise click.BadParameter(f"{now.year} is out of range; allowed: {allowed}", param_hint="--at")
+    return now
+
+
+def _load(
+    option: str | None, paths: tuple[str, ...]
+) -> tuple[Settings | None, Catalog | None, list[Problem]]:
+    """Return the catalog or the problems; a flowsched.yaml in error does not hide those of the schedules."""
     settings: Settings | None = None
     problems: list[Problem] = []
     try:
@@ -45,32 +78,64 @@ def _check(option: str | None, paths: tuple[str, ...]) -> tuple[Catalog | None, 
     except ConfigError as error:
         problems += error.problems
         if not paths:
-            return None, problems
+            return None, None, problems
     try:
         catalog = config.load_catalog(list(paths) or default_schedules(settings), settings)
     except ConfigError as error:
-        return None, problems + error.problems
-    return catalog, problems
+        return settings, None, problems + error.problems
+    return settings, None if problems else catalog, problems
 
 
-def _report(catalog: Catalog | None, problems: list[Problem]) -> dict[str, object]:
-    return {
-        "ok": not problems,
+def _review(catalog: Catalog, settings: Settings | None, now: datetime) -> list[Problem]:
+    """Return what is wrong with a catalog that can be used, by the place in the files."""
+    place = config.Places()
+    limits = {name: target.limits for name, target in settings.targets.items()} if settings else {}
+    fires_a_day = settings.fires_a_day if settings else FIRES_A_DAY
+    found = collisions(catalog.schedules.values(), after=now, until=now + HORIZON)
+    told = warnings(catalog, now=now, limits=limits, fires_a_day=fires_a_day, place=place, collisions=found)
+    return sorted(told + of_collisions(found, place))
+
+
+def _report(catalog: Catalog | None, problems: list[Problem], *, strict: bool) -> Report:
+    by_file: defaultdict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        by_file[problem.file].append(problem)
+    read = {each.source.file for each in catalog.schedules.values()} if catalog else set()
+    read |= {each.source.file for each in catalog.calendars.values()} if catalog else set()
+    files = sorted(read | by_file.keys())
+    checks = tuple(Check(file, file, tuple(by_file[file])) for file in files)
+    facts: dict[str, object] = {
         "schedules": len(catalog.schedules) if catalog else None,
         "revision": catalog.revision if catalog else None,
-        "problems": [dataclasses.asdict(problem) for problem in problems],
     }
+    report = Report("validate", checks, "", facts, strict=strict)
+    return replace(report, summary=_summary(report, catalog))
 
 
-def _print_text(catalog: Catalog | None, problems: list[Problem]) -> None:
-    for problem in problems:
-        click.echo(str(problem))
-    if problems:
-        files = len({problem.file for problem in problems})
-        click.echo(f"{_count(len(problems), 'problem')} in {_count(files, 'file')}", err=True)
-    elif catalog:
-        click.echo(f"ok: {_count(len(catalog.schedules), 'schedule')}, revision {catalog.revision[:12]}")
+def _summary(report: Report, catalog: Catalog | None) -> str:
+    told = tally(report.problems)
+    if catalog is None or not report.ok:
+        return f"{told} in {counted(sum(bool(check.problems) for check in report.checks), 'file')}"
+    schedules = counted(len(catalog.schedules), "schedule")
+    warned = f", {told}" if report.problems else ""
+    return f"ok: {schedules}{warned}, revision {catalog.revision[:_SHOWN_OF_REVISION]}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _touched(report: Report) -> set[str]:
+    """Return the files of a report that the change touches, as far as Git can tell."""
+    try:
+        repository = git.repository_of(Path.cwd())
+        if repository is None:
+            return set()
+        changed = git.changed_files(repository, git.merge_base(repository, os.environ).commit)
+    except FlowschedError as error:
+        click.echo(f"flowsched: the files of the change do not come first: {printable(str(error))}", err=True)
+        return set()
+    return {check.file for check in report.checks if _below(repository, check.file) in changed}
+
+
+def _below(repository: git.Repository, file: str) -> str:
+    try:
+        return str(repository.inside(file))
+    except FlowschedError:
+        return ""

@@ -1,0 +1,87 @@
+"""How fires are shown: when, where, and what a blackout does with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flowsched import timeline
+from flowsched.cli.output import local, print_table
+from flowsched.ops.logs import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from flowsched.model import Fire
+    from flowsched.timeline import Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A fire with all that is known of it beforehand."""
+
+    fire: Fire
+    hold: Hold | None
+    """What a blackout does with it."""
+    due: datetime | None
+    """When it is meant to be sent; None: never, a blackout skips it."""
+
+    @property
+    def note(self) -> str | None:
+        """What a blackout does with it, in words; None: nothing."""
+        if self.hold is None:
+            return None
+        if self.hold.until is None:
+            return f"skipped ({self.hold.reason})"
+        there = local(self.hold.until, self.fire.schedule.timing.timezone)
+        return f"goes out {there} ({self.hold.reason})"
+
+    def record(self) -> dict[str, object]:
+        """Return what a script reads of it."""
+        schedule = self.fire.schedule
+        return {
+            "schedule": schedule.id,
+            "utc": stamp(self.fire.fire_time),
+            "due_time": stamp(self.due) if self.due else None,
+            "local": local(self.fire.fire_time, schedule.timing.timezone),
+            "timezone": schedule.timing.timezone,
+            "flow": schedule.flow,
+            "task": schedule.task,
+            "target": schedule.target,
+            "blackout": self.hold.calendar if self.hold else None,
+            "note": self.note,
+        }
+
+
+def seen(fire: Fire) -> Seen:
+    """Look a fire up in its schedule's blackout and jitter."""
+    schedule, at = fire.schedule, fire.fire_time
+    hold = timeline.hold(schedule, at)
+    if hold is not None and hold.until is None:
+        return Seen(fire, hold, None)
+    goes_out = hold.until if hold and hold.until else at
+    if schedule.jitter:
+        following = next(timeline.fire_times(schedule.timing, at), None)
+        goes_out = timeline.due_time(schedule, goes_out, following)
+    return Seen(fire, hold, goes_out)
+
+
+def print_fires(fires: Sequence[Seen], *, of_one: bool = False) -> None:
+    """Print a table of fires, `of_one` schedule or of several; due times and notes where there are any."""
+    columns: dict[str, list[object]] = {"fire time (UTC)": [each.fire.fire_time for each in fires]}
+    if any(each.fire.schedule.jitter for each in fires):
+        columns["due (UTC)"] = [each.due for each in fires]
+    columns["local"] = [_local(each.fire) for each in fires]
+    if not of_one:
+        columns["schedule"] = [each.fire.schedule.id for each in fires]
+        columns["flow"] = [each.fire.schedule.flow for each in fires]
+        columns["task"] = [each.fire.schedule.task for each in fires]
+    if any(each.hold for each in fires):
+        columns["note"] = [each.note for each in fires]
+    print_table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _local(fire: Fire) -> str:
+    zone = fire.schedule.timing.timezone
+    return f"{local(fire.fire_time, zone)} {zone}"
