@@ -87,13 +87,13 @@ LIFTED = (
     "its blackout was lifted, or shortened, before this could be fired,"
     " and an edit fires nothing that has passed"
 )
-"""Why a fire that a blackout held is not fired, where the blackout of a new catalog does not hold it."""
+"""Why a fire that a blackout deferred is not fired, where the blackout of a new catalog does not defer it."""
 
 
-def cut_off(schedule_id: str, schedules: Mapping[str, Schedule], *, held: bool = False) -> str:
+def cut_off(schedule_id: str, schedules: Mapping[str, Schedule], *, deferred: bool = False) -> str:
     """Say why a fire time that had come is not fired: its schedule is no longer in force as it was.
 
-    `schedules` are those of the new catalog, by id; `held` says that a blackout held the fire.
+    `schedules` are those of the new catalog, by id; `deferred` says that a blackout deferred the fire.
     """
     heir = next((one for one in schedules.values() if one.renamed_from == schedule_id), None)
     schedule = schedules.get(schedule_id) or heir
@@ -105,7 +105,7 @@ def cut_off(schedule_id: str, schedules: Mapping[str, Schedule], *, held: bool =
         change = "got another timing"
     if schedule is not None and schedule.id != schedule_id:
         change = f"was renamed to {schedule.id} and {change}"
-    when = "while a blackout held this" if held else "before this could be fired"
+    when = "while a blackout deferred this" if deferred else "before this could be fired"
     return f"its schedule {change} {when}, and an edit fires nothing that has passed"
 
 

@@ -31,7 +31,7 @@ class Verdict(StrEnum):
     """It has its run."""
     DUE_NOW = "due_now"
     """It has no run yet, and is not late."""
-    HELD = "held"
+    DEFERRED = "deferred"
     """It has no run yet, as a blackout holds it, and is not late."""
     LOST = "lost"
     """It has no run, though it counts as accounted for, or nobody will account for it any more."""
@@ -94,7 +94,7 @@ class Tally:
     @property
     def fire_times(self) -> int:
         """Those that should have a run, or have one."""
-        fine = (Verdict.ALIGNED, Verdict.DUE_NOW, Verdict.HELD)
+        fine = (Verdict.ALIGNED, Verdict.DUE_NOW, Verdict.DEFERRED)
         return sum(self.verdicts[verdict] for verdict in fine) + self.gaps
 
     @property
@@ -221,17 +221,17 @@ def _without_a_run(fire_time: datetime, yielding: list[_Owed], now: datetime) ->
     terms = [term for term in terms if term.until_at is None and term.cursor_at < fire_time]
     if not terms:
         return Verdict.LOST
-    if any(_holds(term, fire_time, now) for term in terms):
-        return Verdict.HELD
+    if any(_defers(term, fire_time, now) for term in terms):
+        return Verdict.DEFERRED
     return Verdict.BEHIND if now - fire_time > ON_TIME else Verdict.DUE_NOW
 
 
-def _holds(term: Term, fire_time: datetime, now: datetime) -> bool:
-    """Tell whether a blackout holds the fire, or has held it until just now.
+def _defers(term: Term, fire_time: datetime, now: datetime) -> bool:
+    """Tell whether a blackout defers the fire, or has deferred it until just now.
 
     It is the one that comes next after the cursor: any that follows is not before the end of the closed time.
     """
-    until = term.held_until
+    until = term.deferred_until
     return until is not None and fire_time < until and now - until <= ON_TIME
 
 

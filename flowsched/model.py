@@ -548,8 +548,8 @@ class Cursor:
     schedule_id: str
     timing: Timing
     at: datetime
-    held_until: datetime | None = None
-    """When the first fire time after it goes out, which has come and is held by a blackout; None: none is."""
+    deferred_until: datetime | None = None
+    """When the first fire time after it goes out, which has come and is deferred; None: none is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -568,7 +568,7 @@ class Term:
     """Up to this instant, inclusive, every fire time of the term is accounted for."""
     until_at: datetime | None
     """Fire times after it do not belong to the term; None while it is in force."""
-    held_until: datetime | None
+    deferred_until: datetime | None
     """As in `Cursor`."""
 
 

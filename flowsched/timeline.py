@@ -60,7 +60,7 @@ def is_readable(timing: Timing) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Stay:
     """What a blackout does with a fire."""
 
     calendar: str
@@ -71,7 +71,7 @@ class Hold:
     """In words, as the ledger has it."""
 
 
-def hold(schedule: Schedule, fire_time: datetime) -> Hold | None:
+def stay(schedule: Schedule, fire_time: datetime) -> Stay | None:
     """Return what the blackout of a schedule does with one of its fires; None: nothing, it is open then.
 
     Of the fires inside one closed time the last is deferred to its end, if any is; those before it are
@@ -85,13 +85,13 @@ def hold(schedule: Schedule, fire_time: datetime) -> Hold | None:
         return None
     reason = f"blackout: {closed.calendar}"
     if schedule.blackout.then is Then.SKIP:
-        return Hold(closed.calendar, None, reason)
+        return Stay(closed.calendar, None, reason)
     if closed.until is None:
-        return Hold(closed.calendar, None, f"{reason} has no end in sight")
+        return Stay(closed.calendar, None, f"{reason} has no end in sight")
     following = next(fire_times(timing, fire_time), None)
     if following is not None and following < closed.until:
-        return Hold(closed.calendar, None, f"{reason}, and a later fire goes out at its end instead")
-    return Hold(closed.calendar, closed.until, reason)
+        return Stay(closed.calendar, None, f"{reason}, and a later fire goes out at its end instead")
+    return Stay(closed.calendar, closed.until, reason)
 
 
 def next_out(schedule: Schedule, after: datetime) -> datetime | None:

@@ -103,7 +103,7 @@ EDITED = Scene(
 _DEFERRED = """noon: {cron: "0 12 10 3 *", flow: 3377, blackout: {calendars: [freeze], then: defer}}
 calendars: {freeze: {dates: ["2026-03-10T11:50..2026-03-10T12:%s"]}}"""
 DEFERRED = Scene(schedules=_DEFERRED % "04", ends={"noon": (RunState.TRIGGERED,)})
-HELD = Scene(schedules=_DEFERRED % "25", ends={"noon": (RunState.TRIGGERED,)})
+PUT_OFF = Scene(schedules=_DEFERRED % "25", ends={"noon": (RunState.TRIGGERED,)})
 OLD = Scene(schedules=f"noon: {_ONE}", ends={"noon": (RunState.TRIGGERED,)}, forgets=True)
 
 FAILED = {"noon": (RunState.FAILED,)}
@@ -245,8 +245,8 @@ WRITES = (
         name="hold",
         does="claim",
         before="the cursor is before the fire time, there is no run, and a blackout is to hold it",
-        after="the same, and until when it is held",
-        scene=HELD,
+        after="the same, and until when it is deferred",
+        scene=PUT_OFF,
     ),
     Step(
         name="claim-deferred",
@@ -260,9 +260,9 @@ WRITES = (
         name="claim-held",
         does="claim",
         arrow=(None, RunState.CLAIMED),
-        before="the fire that comes next after the cursor is held, and the closed time is over",
-        after="the run is claimed, due at the end of the closed time, and nothing is held",
-        scene=HELD,
+        before="the fire that comes next after the cursor is deferred, and the closed time is over",
+        after="the run is claimed, due at the end of the closed time, and nothing is deferred",
+        scene=PUT_OFF,
     ),
     Step(
         name="begin",

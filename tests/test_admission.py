@@ -195,8 +195,8 @@ def test_what_an_edit_cut_off_says_so(schedule: Schedule | None, change: str) ->
     assert cut_off("nightly", new) == (
         f"its schedule {change} before this could be fired, and an edit fires nothing that has passed"
     )
-    assert cut_off("nightly", new, held=True) == (
-        f"its schedule {change} while a blackout held this, and an edit fires nothing that has passed"
+    assert cut_off("nightly", new, deferred=True) == (
+        f"its schedule {change} while a blackout deferred this, and an edit fires nothing that has passed"
     )
 
 
@@ -288,7 +288,7 @@ def term(id_: str, timing: Timing = TIMING) -> Term:
         from_at=T0,
         cursor_at=T0,
         until_at=None,
-        held_until=None,
+        deferred_until=None,
     )
 
 

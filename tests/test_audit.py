@@ -37,7 +37,7 @@ def a_term(schedule_id: str = "nightly", **more: Any) -> Term:
         from_at=T0,
         cursor_at=NOW,
         until_at=None,
-        held_until=None,
+        deferred_until=None,
     )
     return replace(term, **more)
 
@@ -139,28 +139,32 @@ def test_what_comes_after_the_cursor_is_due_for_a_minute_and_then_behind() -> No
     assert [each.verdict for each in (young, old, done)] == [Verdict.DUE_NOW, Verdict.BEHIND, Verdict.ALIGNED]
 
 
-def test_what_a_blackout_holds_is_held_until_a_minute_after_its_end_and_then_behind() -> None:
+def test_what_a_blackout_holds_is_deferred_until_a_minute_after_its_end_and_then_behind() -> None:
     end = T0 + 5.5 * HOUR
-    term = a_term(timing=Timing("0 2 * * *", "UTC"), cursor_at=T0, held_until=end)
+    term = a_term(timing=Timing("0 2 * * *", "UTC"), cursor_at=T0, deferred_until=end)
 
     (early,) = found([term], [], now=T0 + 2 * HOUR)
     (late,) = found([term], [], now=end + MINUTE)
     (too_late,) = found([term], [], now=end + MINUTE + timedelta(microseconds=1))
 
-    assert [each.verdict for each in (early, late, too_late)] == [Verdict.HELD, Verdict.HELD, Verdict.BEHIND]
+    assert [each.verdict for each in (early, late, too_late)] == [
+        Verdict.DEFERRED,
+        Verdict.DEFERRED,
+        Verdict.BEHIND,
+    ]
 
 
 def test_what_comes_after_the_closed_time_is_not_held() -> None:
-    term = a_term(cursor_at=T0 + HOUR, held_until=T0 + 3 * HOUR)
+    term = a_term(cursor_at=T0 + HOUR, deferred_until=T0 + 3 * HOUR)
 
     findings = found([term], at(1), now=T0 + 3 * HOUR + MINUTE / 2)
 
-    assert [each.verdict for each in findings] == [Verdict.ALIGNED, Verdict.HELD, Verdict.DUE_NOW]
+    assert [each.verdict for each in findings] == [Verdict.ALIGNED, Verdict.DEFERRED, Verdict.DUE_NOW]
 
 
 def test_nothing_is_held_by_a_term_that_ended_nor_up_to_its_cursor() -> None:
-    ended = a_term(cursor_at=T0 + HOUR, until_at=T0 + 2 * HOUR, held_until=NOW)
-    moved = a_term(cursor_at=T0 + 2 * HOUR, held_until=NOW)
+    ended = a_term(cursor_at=T0 + HOUR, until_at=T0 + 2 * HOUR, deferred_until=NOW)
+    moved = a_term(cursor_at=T0 + 2 * HOUR, deferred_until=NOW)
 
     assert differing([ended], at(1)) == [(Verdict.LOST, 2)]
     assert differing([moved], at(1), to=T0 + 3 * HOUR) == [(Verdict.LOST, 2)]
@@ -169,7 +173,7 @@ def test_nothing_is_held_by_a_term_that_ended_nor_up_to_its_cursor() -> None:
 def test_what_is_held_counts_as_a_fire_time_and_as_no_gap() -> None:
     tally = Tally()
 
-    for each in found([a_term(cursor_at=T0 + HOUR, held_until=NOW)], at(1), to=T0 + 3 * HOUR):
+    for each in found([a_term(cursor_at=T0 + HOUR, deferred_until=NOW)], at(1), to=T0 + 3 * HOUR):
         tally.add(each)
 
     assert (tally.fire_times, tally.gaps, tally.surplus) == (2, 0, 0)

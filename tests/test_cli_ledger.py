@@ -174,11 +174,11 @@ def test_audit_counts_what_a_blackout_holds_as_no_gap(bare: Installation) -> Non
     report = bare("audit", "--to", "2026-01-01T02:30Z", "--format", "json").json
 
     assert done.code == 0
-    assert "2 fire times of 1 schedule: 1 with a run, 1 held by a blackout" in done.out
+    assert "2 fire times of 1 schedule: 1 with a run, 1 deferred by a blackout" in done.out
     assert done.out.splitlines()[-1].startswith(
         "nothing missing, nothing twice: 1 fire time, each with one run"
     )
-    assert (report["ok"], report["held"], report["fire_times"]) == (True, 1, 2)
+    assert (report["ok"], report["deferred"], report["fire_times"]) == (True, 1, 2)
 
 
 def test_audit_counts_runs_in_doubt_and_says_where_to_look(bare: Installation) -> None:

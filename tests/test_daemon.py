@@ -284,7 +284,7 @@ async def terms_in_force(plant: Plant) -> set[str]:
         return set(await ledger.terms_in_force())
 
 
-async def test_a_mass_change_is_held_until_it_is_accepted(plant: Plant) -> None:
+async def test_a_mass_change_is_deferred_until_it_is_accepted(plant: Plant) -> None:
     plant.schedules(12)
     daemon = await plant.start()
     await daemon.says("daemon ready")

@@ -58,8 +58,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     await ledger.aclose()
 
 
-async def held_until(desk: Desk, schedule_id: str = "held") -> datetime | None:
-    return (await desk.ledger.terms_in_force())[schedule_id].held_until
+async def deferred_until(desk: Desk, schedule_id: str = "held") -> datetime | None:
+    return (await desk.ledger.terms_in_force())[schedule_id].deferred_until
 
 
 async def audited(desk: Desk) -> dict[str, int]:
@@ -254,11 +254,11 @@ async def test_while_a_fire_is_held_the_ledger_and_the_audit_say_so(desk: Desk) 
     await desk.apply(every(10, deferred((at(12, 15), at(12, 28)))))
 
     await desk.minutes(25)
-    holding, found = await held_until(desk), await audited(desk)
+    holding, found = await deferred_until(desk), await audited(desk)
     await desk.minutes(5)
 
-    assert (holding, found) == (at(12, 28), {"aligned": 1, "held": 1})
-    assert await held_until(desk) is None
+    assert (holding, found) == (at(12, 28), {"aligned": 1, "deferred": 1})
+    assert await deferred_until(desk) is None
     assert await audited(desk) == {"aligned": 3}
 
 
@@ -281,9 +281,11 @@ async def test_a_held_fire_is_written_to_the_ledger_once_and_said_once(
     await desk.apply(schedule)
     await desk.minutes(1)
 
-    about = [cursor.held_until for cursors in claims for cursor in cursors if cursor.schedule_id == "held"]
+    about = [
+        cursor.deferred_until for cursors in claims for cursor in cursors if cursor.schedule_id == "held"
+    ]
     assert about == [at(12, 19), None]
-    (said,) = (record for record in caplog.records if record.message == "fire held by a blackout")
+    (said,) = (record for record in caplog.records if record.message == "fire deferred by a blackout")
     assert (said.__dict__["schedule"], said.__dict__["until"]) == ("held", at(12, 19))
 
 
@@ -325,7 +327,7 @@ async def test_downtime_over_the_edges_of_a_closed_time(
     inside = [run for run in await desk.ledger.runs() if at(12, 25) <= run.fire_time < at(13)]
     last = at(12, 50) if then is Then.DEFER else None
     assert {run.state for run in inside if run.fire_time != last} == {SKIPPED}
-    assert set(await audited(desk)) <= {"aligned", "held"}
+    assert set(await audited(desk)) <= {"aligned", "deferred"}
 
 
 async def test_what_is_caught_up_is_the_latest_that_no_blackout_leaves_out_however_long_the_backlog(
@@ -458,7 +460,7 @@ async def test_a_closed_time_that_ends_earlier_or_later_now_is_what_counts(
     changed = replace(HELD, blackout=deferred((at(12, 15), end)))
     await (desk.restart(changed) if restarted else desk.apply(changed, revision="r2"))
     await desk.settled()
-    holding = await held_until(desk)
+    holding = await deferred_until(desk)
     await desk.minutes(25)
 
     assert holding == end
@@ -487,7 +489,7 @@ async def test_a_blackout_that_skips_now_skips_what_it_held(desk: Desk) -> None:
     await desk.settled()
 
     assert [(run.state, run.reason) for run in desk.runs] == [(SKIPPED, "blackout: freeze")]
-    assert await held_until(desk) is None
+    assert await deferred_until(desk) is None
 
 
 async def test_a_blackout_that_defers_now_does_not_bring_back_what_it_skipped(desk: Desk) -> None:
@@ -508,10 +510,10 @@ async def test_a_renamed_schedule_inherits_the_fire_that_is_held(desk: Desk, *, 
     renamed = replace(HELD, id="new", renamed_from="held")
     await (desk.restart(renamed) if restarted else desk.apply(renamed, revision="r2"))
     await desk.settled()
-    holding, found = await held_until(desk, "new"), await audited(desk)
+    holding, found = await deferred_until(desk, "new"), await audited(desk)
     await desk.minutes(12)
 
-    assert (holding, found) == (at(12, 50), {"held": 1})
+    assert (holding, found) == (at(12, 50), {"deferred": 1})
     assert desk.fired() == ["new 12:30"]
     assert await audited(desk) == {"aligned": 1}
 
@@ -540,7 +542,7 @@ async def test_an_edit_that_ends_a_timing_misses_what_is_held(
 
     (run,) = desk.runs
     assert (run.state, run.fire_time) == (MISSED, at(12, 30))
-    assert run.reason == f"{why} while a blackout held this, and an edit fires nothing that has passed"
+    assert run.reason == f"{why} while a blackout deferred this, and an edit fires nothing that has passed"
     assert await audited(desk) == {"aligned": 1}
 
 
@@ -596,7 +598,7 @@ async def test_a_held_fire_whose_record_was_not_answered_goes_out_once(tmp_path:
     await desk.passes(LEDGER_PAUSE)
 
     assert desk.fired() == ["held 12:30"]
-    assert await held_until(desk) is None
+    assert await deferred_until(desk) is None
     await desk.engine.stop()
     await ledger.aclose()
 
@@ -642,7 +644,7 @@ async def test_an_edit_comes_into_force_though_a_calendar_fails(
 
     monkeypatch.setattr(blackouts, "closure", fails)
     await desk.apply(HELD, revision="r2")
-    assert "not known whether a fire is still held" in caplog.text
+    assert "not known whether a fire is still deferred" in caplog.text
     await desk.apply(every(30, None, "other", flow=1), revision="r3")
     await desk.settled()
 

@@ -193,5 +193,5 @@ async def _check(life: Life) -> None:
     terms = await life.desk.ledger.terms_in_force()
     for oracle in life.oracles:
         if oracle.schedule.enabled:
-            assert terms[oracle.schedule.id].held_until == (oracle.held and oracle.held[1])
-    assert set(await audited(life.desk)) <= {"aligned", "held"}
+            assert terms[oracle.schedule.id].deferred_until == (oracle.held and oracle.held[1])
+    assert set(await audited(life.desk)) <= {"aligned", "deferred"}

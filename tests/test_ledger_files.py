@@ -199,8 +199,8 @@ async def test_a_ledger_of_the_second_version_holds_nothing_back(tmp_path: Path)
         await ledger.claim([], [Cursor("a", NIGHTLY, NIGHT, NIGHT + MINUTE)])
         (holding,) = await ledger.terms()
 
-    assert (found.cursor_at, found.held_until) == (NIGHT, None)
-    assert holding.held_until == NIGHT + MINUTE
+    assert (found.cursor_at, found.deferred_until) == (NIGHT, None)
+    assert holding.deferred_until == NIGHT + MINUTE
 
 
 async def test_a_ledger_from_a_newer_flowsched_is_refused_and_left_alone(tmp_path: Path) -> None:

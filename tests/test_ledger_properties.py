@@ -97,7 +97,7 @@ def begun(one: Schedule, timing: Timing, at: datetime) -> Term:
         from_at=at,
         cursor_at=at,
         until_at=None,
-        held_until=None,
+        deferred_until=None,
     )
 
 
@@ -108,7 +108,7 @@ def go_on(line: list[Term], one: Schedule) -> None:
         line[-1] = replace(last, timing=timing, flow=one.flow)
     else:
         line[-1] = replace(last, until_at=last.cursor_at)
-        line.append(replace(begun(one, timing, last.cursor_at), held_until=last.held_until))
+        line.append(replace(begun(one, timing, last.cursor_at), deferred_until=last.deferred_until))
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -198,7 +198,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for cursor in cursors:
             line = self._lines_in_force().get(cursor.schedule_id)
             if line and goes_on(line[-1].timing, cursor.timing) and line[-1].cursor_at <= cursor.at:
-                line[-1] = replace(line[-1], cursor_at=cursor.at, held_until=cursor.held_until)
+                line[-1] = replace(line[-1], cursor_at=cursor.at, deferred_until=cursor.deferred_until)
 
     @precondition(lambda self: self._runs)
     @rule(data=st.data(), off=OFF, note=st.sampled_from([None, "noted"]), later=st.booleans())
@@ -347,7 +347,7 @@ class LedgerMachine(RuleBasedStateMachine):
             line[-1] = replace(line[-1], until_at=max(at, line[-1].cursor_at))
         assert found == again
         assert found == {
-            id_: Cursor(id_, wanted[id_].timing, line[-1].cursor_at, line[-1].held_until)
+            id_: Cursor(id_, wanted[id_].timing, line[-1].cursor_at, line[-1].deferred_until)
             for id_, line in self._lines_in_force().items()
         }
 

@@ -39,7 +39,7 @@ def term(id_: str = "a", timing: Timing = NIGHTLY, **changes: Any) -> Term:
         "from_at": NIGHT,
         "cursor_at": NIGHT,
         "until_at": None,
-        "held_until": None,
+        "deferred_until": None,
     }
     return Term(**(usual | changes))
 
@@ -235,7 +235,7 @@ async def test_what_a_cursor_holds_is_written_where_it_stands_still(ledger: Ledg
 
     found = await ledger.apply(catalog("r1", timed()), LATER)
 
-    assert await ledger.terms() == [term(held_until=LATER)]
+    assert await ledger.terms() == [term(deferred_until=LATER)]
     assert found == {"a": Cursor("a", NIGHTLY, NIGHT, LATER)}
 
 
@@ -261,7 +261,7 @@ async def test_a_renamed_schedule_goes_on_with_what_is_held(ledger: Ledger) -> N
     found = await ledger.apply(catalog("r2", timed("new", renamed_from="old")), MOVED)
 
     assert found == {"new": Cursor("new", NIGHTLY, NIGHT, LATER)}
-    assert (await ledger.terms_in_force())["new"].held_until == LATER
+    assert (await ledger.terms_in_force())["new"].deferred_until == LATER
 
 
 async def test_another_timing_begins_without_anything_held(ledger: Ledger) -> None:
@@ -270,7 +270,7 @@ async def test_another_timing_begins_without_anything_held(ledger: Ledger) -> No
     found = await ledger.apply(catalog("r2", timed(timing=HOURLY)), MOVED)
 
     assert found == {"a": Cursor("a", HOURLY, MOVED)}
-    assert (await ledger.terms_in_force())["a"].held_until is None
+    assert (await ledger.terms_in_force())["a"].deferred_until is None
 
 
 async def test_terms_are_listed_oldest_first(ledger: Ledger) -> None:

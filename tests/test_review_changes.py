@@ -108,7 +108,7 @@ def timeline_of(all_: dict[str, Schedule], after: datetime, until: datetime) -> 
     """What goes out within some time, by the plainest reckoning: every fire time, and what becomes of it."""
     found = set()
     for fire in timeline.fires(all_.values(), after=after - timedelta(days=30), until=until):
-        hold = timeline.hold(fire.schedule, fire.fire_time)
+        hold = timeline.stay(fire.schedule, fire.fire_time)
         goes_out = fire.fire_time if hold is None else hold.until
         if goes_out and after < goes_out <= until:
             found.add((fire.schedule.id, goes_out, fire.fire_time))

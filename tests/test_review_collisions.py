@@ -186,7 +186,7 @@ def catalogs(draw: st.DrawFn) -> list[Schedule]:
 def fires_of(schedule: Schedule, after: datetime, until: datetime) -> set[datetime]:
     """The fires that are sent, by their fire times, one by one."""
     fires = [fire.fire_time for fire in timeline.fires([schedule], after=after, until=until)]
-    holds = {at: timeline.hold(schedule, at) for at in fires}
+    holds = {at: timeline.stay(schedule, at) for at in fires}
     return {at for at, hold in holds.items() if hold is None or hold.until is not None}
 
 

@@ -107,7 +107,7 @@ def due(schedule: Schedule, after: datetime, until: datetime) -> list[datetime]:
     found = []
     for fire_time, following in pairwise([*times, None]):
         assert fire_time is not None
-        hold = timeline.hold(schedule, fire_time)
+        hold = timeline.stay(schedule, fire_time)
         goes_out = fire_time if hold is None else hold.until
         if following is None:
             following = next(timeline.fire_times(schedule.timing, fire_time), None)  # noqa: PLW2901

@@ -204,12 +204,12 @@ FREEZE = (T0 + timedelta(hours=2), T0 + timedelta(hours=5))
 def holds(schedule: Schedule, hours: int = 8) -> dict[int, datetime | None]:
     """Return until when the fires of the first hours are held, by hour; None: skipped. The others are not."""
     fires = timeline.fires([schedule], after=T0 - MINUTE, until=T0 + timedelta(hours=hours))
-    held = {fire.fire_time.hour: timeline.hold(schedule, fire.fire_time) for fire in fires}
+    held = {fire.fire_time.hour: timeline.stay(schedule, fire.fire_time) for fire in fires}
     return {hour: hold.until for hour, hold in held.items() if hold}
 
 
 def test_without_a_blackout_nothing_is_held() -> None:
-    assert timeline.hold(a_schedule(cron="0 * * * *"), FREEZE[0]) is None
+    assert timeline.stay(a_schedule(cron="0 * * * *"), FREEZE[0]) is None
 
 
 def test_a_fire_at_the_start_of_a_closed_time_is_inside_and_one_at_its_end_is_not() -> None:
@@ -220,7 +220,7 @@ def test_the_last_fire_inside_is_deferred_and_those_before_it_are_skipped() -> N
     schedule = a_schedule(cron="0 * * * *", blackout=deferred(FREEZE))
 
     assert holds(schedule) == {2: None, 3: None, 4: FREEZE[1]}
-    reasons = [timeline.hold(schedule, T0 + timedelta(hours=hour)) for hour in (3, 4)]
+    reasons = [timeline.stay(schedule, T0 + timedelta(hours=hour)) for hour in (3, 4)]
     assert [hold and (hold.calendar, hold.reason) for hold in reasons] == [
         ("freeze", "blackout: freeze, and a later fire goes out at its end instead"),
         ("freeze", "blackout: freeze"),
@@ -244,9 +244,9 @@ def test_closed_times_that_touch_defer_to_the_end_of_the_last() -> None:
 def test_what_is_closed_without_an_end_in_sight_defers_nothing() -> None:
     schedule = a_schedule(blackout=deferred((T0, T0 + timedelta(days=500))))
 
-    hold = timeline.hold(schedule, T0 + timedelta(days=1))
+    hold = timeline.stay(schedule, T0 + timedelta(days=1))
 
-    assert hold == timeline.Hold("freeze", None, "blackout: freeze has no end in sight")
+    assert hold == timeline.Stay("freeze", None, "blackout: freeze has no end in sight")
 
 
 def test_a_closed_time_is_read_by_the_zone_data_of_the_timing(tmp_path: Path) -> None:

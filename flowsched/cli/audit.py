@@ -243,8 +243,8 @@ def _sums(tally: Tally) -> str:
         parts.append(f"{tally.gaps:,} without")
     if due := tally.verdicts[Verdict.DUE_NOW]:
         parts.append(f"{due:,} due just now")
-    if held := tally.verdicts[Verdict.HELD]:
-        parts.append(f"{held:,} held by a blackout")
+    if deferred := tally.verdicts[Verdict.DEFERRED]:
+        parts.append(f"{deferred:,} deferred by a blackout")
     return ", ".join(parts)
 
 
@@ -288,7 +288,7 @@ def _record(report: _Report) -> dict[str, Any]:
         "fire_times": tally.fire_times,
         "aligned": tally.verdicts[Verdict.ALIGNED],
         "due_now": tally.verdicts[Verdict.DUE_NOW],
-        "held": tally.verdicts[Verdict.HELD],
+        "deferred": tally.verdicts[Verdict.DEFERRED],
         "gaps": tally.gaps,
         "surplus": tally.surplus,
         "states": dict(sorted(tally.states.items())),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flowsched.model import Fire
-    from flowsched.timeline import Hold
+    from flowsched.timeline import Stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Seen:
     """A fire with all that is known of it beforehand."""
 
     fire: Fire
-    hold: Hold | None
+    stay: Stay | None
     """What a blackout does with it."""
     due: datetime | None
     """When it is meant to be sent; None: never, a blackout skips it."""
@@ -30,12 +30,12 @@ class Seen:
     @property
     def note(self) -> str | None:
         """What a blackout does with it, in words; None: nothing."""
-        if self.hold is None:
+        if self.stay is None:
             return None
-        if self.hold.until is None:
-            return f"skipped ({self.hold.reason})"
-        there = local(self.hold.until, self.fire.schedule.timing.timezone)
-        return f"goes out {there} ({self.hold.reason})"
+        if self.stay.until is None:
+            return f"skipped ({self.stay.reason})"
+        there = local(self.stay.until, self.fire.schedule.timing.timezone)
+        return f"goes out {there} ({self.stay.reason})"
 
     def record(self) -> dict[str, object]:
         """Return what a script reads of it."""
@@ -49,7 +49,7 @@ class Seen:
             "flow": schedule.flow,
             "task": schedule.task,
             "target": schedule.target,
-            "blackout": self.hold.calendar if self.hold else None,
+            "blackout": self.stay.calendar if self.stay else None,
             "note": self.note,
         }
 
@@ -57,14 +57,14 @@ class Seen:
 def seen(fire: Fire) -> Seen:
     """Look a fire up in its schedule's blackout and jitter."""
     schedule, at = fire.schedule, fire.fire_time
-    hold = timeline.hold(schedule, at)
-    if hold is not None and hold.until is None:
-        return Seen(fire, hold, None)
-    goes_out = hold.until if hold and hold.until else at
+    stay = timeline.stay(schedule, at)
+    if stay is not None and stay.until is None:
+        return Seen(fire, stay, None)
+    goes_out = stay.until if stay and stay.until else at
     if schedule.jitter:
         following = next(timeline.fire_times(schedule.timing, at), None)
         goes_out = timeline.due_time(schedule, goes_out, following)
-    return Seen(fire, hold, goes_out)
+    return Seen(fire, stay, goes_out)
 
 
 def print_fires(fires: Sequence[Seen], *, of_one: bool = False) -> None:
@@ -77,7 +77,7 @@ def print_fires(fires: Sequence[Seen], *, of_one: bool = False) -> None:
         columns["schedule"] = [each.fire.schedule.id for each in fires]
         columns["flow"] = [each.fire.schedule.flow for each in fires]
         columns["task"] = [each.fire.schedule.task for each in fires]
-    if any(each.hold for each in fires):
+    if any(each.stay for each in fires):
         columns["note"] = [each.note for each in fires]
     print_table(list(columns), list(zip(*columns.values(), strict=True)))
 

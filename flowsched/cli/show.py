@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _NEXT = 5
 """Fires shown."""
-_CLOSED = _HELD = 3
+_CLOSED = _INSIDE = 3
 """Closed times shown, and fires inside them."""
 _MOST_LOOKED_AT = 20_000
 """Fires looked at for those, at most."""
@@ -53,7 +53,7 @@ class _Shown:
     nights: list[Touched]
     closed: list[tuple[datetime, Closure]]
     """The next closed times of its blackout, each with its beginning in UTC."""
-    held: list[Seen]
+    inside: list[Seen]
     """The next fires inside one."""
     collisions: list[Collision]
 
@@ -91,7 +91,7 @@ def command(
 
 
 def _shown(catalog: Catalog, schedule: Schedule, written: Mapping[KeyPath, Written], now: datetime) -> _Shown:
-    held = (each for each in islice(_fires(schedule, now, now + HORIZON), _MOST_LOOKED_AT) if each.hold)
+    inside = (each for each in islice(_fires(schedule, now, now + HORIZON), _MOST_LOOKED_AT) if each.stay)
     of_its_flow = [
         each
         for each in catalog.schedules.values()
@@ -104,7 +104,7 @@ def _shown(catalog: Catalog, schedule: Schedule, written: Mapping[KeyPath, Writt
         fires=list(islice(_fires(schedule, now, None), _NEXT)),
         nights=touched(schedule.timing, after=now, until=now + AHEAD),
         closed=list(islice(_closed(schedule.blackout, schedule.timing, now), _CLOSED)),
-        held=list(islice(held, _HELD)) if schedule.blackout else [],
+        inside=list(islice(inside, _INSIDE)) if schedule.blackout else [],
         collisions=list(found.pairs),
     )
 
@@ -229,9 +229,9 @@ def _print_blackout(blackout: Blackout, shown: _Shown) -> None:
         ],
     )
     _print_closed(shown)
-    if shown.held:
+    if shown.inside:
         _heading("Next fires inside")
-        print_fires(shown.held, of_one=True)
+        print_fires(shown.inside, of_one=True)
     elif shown.schedule.enabled:
         click.echo("no fire of the next 400 days is inside")
 
@@ -320,7 +320,7 @@ def _blackout_record(blackout: Blackout, shown: _Shown) -> dict[str, object]:
             }
             for start, each in shown.closed
         ],
-        "fires_inside": [each.record() for each in shown.held],
+        "fires_inside": [each.record() for each in shown.inside],
     }
 
 

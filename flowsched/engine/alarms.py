@@ -56,7 +56,7 @@ class Alarm:
         """Return when to ring next, strictly after `after`; None: never again.
 
         That is the next fire time, or before it the end of a closed time that holds `after`, whether or not
-        a fire is held until then.
+        a fire is deferred until then.
         """
         rings = [next(timeline.fire_times(self.timing, after), None)]
         for blackout in self.deferring.values():

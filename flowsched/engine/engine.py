@@ -1,8 +1,8 @@
 """Decides what has come due, and claims it in the ledger; then it is somebody's to carry.
 
 When an alarm rings, the fire times between each schedule's cursor and now are computed, decided by
-`admission` and claimed, all that share a timing at once. One that is deferred is held: the cursor stays
-before it until it goes out.
+`admission` and claimed, all that share a timing at once. Before one that is deferred the cursor stays
+until it goes out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from flowsched.engine.alarms import Alarm
     from flowsched.ledger import Ledger
     from flowsched.model import Run, Schedule, Term, Then, Timing
-    from flowsched.timeline import Hold
+    from flowsched.timeline import Stay
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class _Pass:
     """How many fires were not claimed on time: caught up (claimed), or missed."""
     faulty: set[str] = field(default_factory=set)
     """The schedules that a fault of ours keeps out of this pass."""
-    holds: dict[tuple[Timing, tuple[str, ...], Then, datetime], Hold | None] = field(default_factory=dict)
+    stays: dict[tuple[Timing, tuple[str, ...], Then, datetime], Stay | None] = field(default_factory=dict)
     """What a blackout does with a fire, worked out once for all who share timing and blackout."""
 
     def fire_times(self, timing: Timing, cursor: datetime) -> list[datetime]:
@@ -80,21 +80,21 @@ class _Pass:
         return self.came[key]
 
     def under_blackout(self, schedule: Schedule, due: Iterable[Due]) -> tuple[list[Due], datetime | None]:
-        """Return what becomes of each up to the first that is held, and when that one goes out."""
+        """Return what becomes of each up to the first that is deferred, and when that one goes out."""
         going: list[Due] = []
         for each in due:
-            hold = self._hold(schedule, each.fire_time)
-            if hold is not None and hold.until is not None and hold.until > self.until:
-                return going, hold.until
-            going.append(_under(hold, schedule, each))
+            stay = self._stay(schedule, each.fire_time)
+            if stay is not None and stay.until is not None and stay.until > self.until:
+                return going, stay.until
+            going.append(_under(stay, schedule, each))
         return going, None
 
-    def _hold(self, schedule: Schedule, fire_time: datetime) -> Hold | None:
+    def _stay(self, schedule: Schedule, fire_time: datetime) -> Stay | None:
         assert schedule.blackout is not None  # noqa: S101 - the caller looked
         key = (schedule.timing, calendars_of(schedule.blackout), schedule.blackout.then, fire_time)
-        if key not in self.holds:
-            self.holds[key] = timeline.hold(schedule, fire_time)
-        return self.holds[key]
+        if key not in self.stays:
+            self.stays[key] = timeline.stay(schedule, fire_time)
+        return self.stays[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Engine:
         """Put a catalog in force at this instant, and deal with all that came due before it.
 
         Where a timing ends, what has come just now is still fired, and what came before and was not fired
-        is recorded as missed; so is what a blackout held that does not hold it any more. The cursors of the
+        is recorded as missed; so is what a blackout deferred that does not do so any more. The cursors of the
         timings that go on say since when there is something to catch up. Raises LedgerError where the ledger
         cannot be read or changed just now; what was in force stays in force.
         """
@@ -152,7 +152,7 @@ class Engine:
                 blackout = schedule.blackout and (schedule.blackout.then, calendars_of(schedule.blackout))
                 different[timing, blackout, after] = schedule, after
         times = [_next_out(schedule, after) for schedule, after in different.values()]
-        times += [cursor.held_until for cursor in self._cursors.values()]
+        times += [cursor.deferred_until for cursor in self._cursors.values()]
         return min((at for at in times if at is not None and at > now), default=None)
 
     async def stop(self) -> None:
@@ -217,7 +217,7 @@ class Engine:
                 )
 
     async def _miss(self, lifted: Sequence[tuple[Term, datetime]], catalog: Catalog) -> None:
-        """Record as missed what was held, and is no longer."""
+        """Record as missed what was deferred, and is no longer."""
         for first in range(0, len(lifted), MOST_ROWS):
             some = lifted[first : first + MOST_ROWS]
             rows = [self._cut_off_row(term, fire_time, LIFTED, catalog) for term, fire_time in some]
@@ -227,11 +227,11 @@ class Engine:
 
     async def _close_term(self, term: Term, catalog: Catalog, at: datetime) -> None:
         cursor = term.cursor_at
-        held = term.held_until is not None and term.held_until > at
+        deferred = term.deferred_until is not None and term.deferred_until > at
         while fire_times := _came(term.timing, cursor, at, MOST_ROWS):
             cursor = fire_times[-1]
             # Looks through the catalog for an heir: not to be asked for each of many terms that owe nothing.
-            reason = cut_off(term.schedule_id, catalog.schedules, held=held)
+            reason = cut_off(term.schedule_id, catalog.schedules, deferred=deferred)
             rows = self._last_rows(term, fire_times, reason, catalog, at)
             runs = await self._ledger.claim(rows, [Cursor(term.schedule_id, term.timing, cursor)])
             for run in runs:
@@ -304,9 +304,9 @@ class Engine:
         self._unheard = False
         self._cursors.update((cursor.schedule_id, cursor) for cursor in due.cursors)
         for cursor in due.cursors:
-            if cursor.held_until is not None:
-                extra = {"schedule": cursor.schedule_id, "until": cursor.held_until}
-                log.info("fire held by a blackout", extra=extra)
+            if cursor.deferred_until is not None:
+                extra = {"schedule": cursor.schedule_id, "until": cursor.deferred_until}
+                log.info("fire deferred by a blackout", extra=extra)
         # The log tells of them in this order, whichever schedule they are of.
         for run in sorted(runs, key=lambda run: run.fire_time):
             self._start(run)
@@ -323,8 +323,8 @@ class Engine:
         terms = await self._ledger.terms_in_force()
         for id_, cursor in self._cursors.items():
             if id_ in terms:
-                at, held_until = terms[id_].cursor_at, terms[id_].held_until
-                self._cursors[id_] = replace(cursor, at=at, held_until=held_until)
+                at, deferred_until = terms[id_].cursor_at, terms[id_].deferred_until
+                self._cursors[id_] = replace(cursor, at=at, deferred_until=deferred_until)
         for run in await self._ledger.open_runs():
             if run.daemon == self._daemon and run.state is RunState.CLAIMED and not run.attempts:
                 self._start(run)
@@ -357,15 +357,19 @@ class Engine:
         came = pass_.fire_times(schedule.timing, cursor.at)
         if not came:
             return
-        going, held_until, more = _with_jitter(schedule, came[:MOST_ROWS], came), None, len(came) > MOST_ROWS
+        going, deferred_until, more = (
+            _with_jitter(schedule, came[:MOST_ROWS], came),
+            None,
+            len(came) > MOST_ROWS,
+        )
         if schedule.blackout is not None:
-            going, held_until = pass_.under_blackout(schedule, going)
-            more = more and held_until is None and _goes_out(schedule, going[-1].fire_time, pass_.until)
+            going, deferred_until = pass_.under_blackout(schedule, going)
+            more = more and deferred_until is None and _goes_out(schedule, going[-1].fire_time, pass_.until)
         decisions = admit(schedule, going, now, more=more)
         due.rows.extend(self._row(schedule, decision, now, pass_.queued) for decision in decisions)
-        if going or held_until != cursor.held_until:
+        if going or deferred_until != cursor.deferred_until:
             at = going[-1].fire_time if going else cursor.at
-            due.cursors.append(Cursor(schedule.id, schedule.timing, at, held_until))
+            due.cursors.append(Cursor(schedule.id, schedule.timing, at, deferred_until))
 
     def _row(
         self, schedule: Schedule, decision: Admitted, now: datetime, queued: Counter[tuple[str, int]]
@@ -447,43 +451,43 @@ def _came(timing: Timing, after: datetime, until: datetime, most: int) -> list[d
 
 def _last_decision(schedule: Schedule, fire_time: datetime, at: datetime) -> Admitted | None:
     """Decide about a fire time whose timing ends at `at`; None: it is cut off."""
-    hold = timeline.hold(schedule, fire_time)
-    out_at = hold.until if hold else fire_time
+    stay = timeline.stay(schedule, fire_time)
+    out_at = stay.until if stay else fire_time
     if out_at is not None and not timedelta(0) <= at - out_at <= ON_TIME:
         return None
     (due,) = _with_jitter(schedule, [fire_time], [fire_time])
-    (decision,) = admit(schedule, [_under(hold, schedule, due)], at)
+    (decision,) = admit(schedule, [_under(stay, schedule, due)], at)
     return decision
 
 
 def _lifted(term: Term, schedule: Schedule, at: datetime) -> datetime | None:
-    """Return the fire time that a term holds at `at`, where the schedule that goes on in it does not."""
-    if term.held_until is None or term.held_until <= at:
+    """Return the fire time that a term defers at `at`, where the schedule that goes on in it does not."""
+    if term.deferred_until is None or term.deferred_until <= at:
         return None
     try:
         for fire_time in _came(schedule.timing, term.cursor_at, at, 1):
-            hold = timeline.hold(schedule, fire_time)
-            if hold is None or (hold.until is not None and hold.until <= at):
+            stay = timeline.stay(schedule, fire_time)
+            if stay is None or (stay.until is not None and stay.until <= at):
                 return fire_time
     except Exception:
         # An edit must be able to come into force; the fire stays with its claim.
         log.critical(
-            "not known whether a fire is still held, by a fault of flowsched",
+            "not known whether a fire is still deferred, by a fault of flowsched",
             exc_info=True,
             extra={"schedule": schedule.id},
         )
     return None
 
 
-def _under(hold: Hold | None, schedule: Schedule, due: Due) -> Due:
-    """Return what becomes of a fire by what a blackout does with it, once it is not held any more."""
-    if hold is None:
+def _under(stay: Stay | None, schedule: Schedule, due: Due) -> Due:
+    """Return what becomes of a fire by what a blackout does with it, once it is not deferred any more."""
+    if stay is None:
         return due
-    if hold.until is None:
-        return due._replace(skip=hold.reason)
+    if stay.until is None:
+        return due._replace(skip=stay.reason)
     following = next(timeline.fire_times(schedule.timing, due.fire_time), None)
-    due_at = timeline.due_time(schedule, hold.until, following)
-    return Due(due.fire_time, due_at, note=f"deferred, {hold.reason}")
+    due_at = timeline.due_time(schedule, stay.until, following)
+    return Due(due.fire_time, due_at, note=f"deferred, {stay.reason}")
 
 
 def _goes_out(schedule: Schedule, after: datetime, until: datetime) -> bool:

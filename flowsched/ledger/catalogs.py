@@ -48,7 +48,7 @@ _ADVANCE = (
         or_(timings.c.rules.in_((bindparam("of_rules"), "")), bindparam("of_rules") == ""),
         timings.c.cursor_at <= bindparam("at"),
     )
-    .values(cursor_at=bindparam("at"), held_until=bindparam("new_held_until"))
+    .values(cursor_at=bindparam("at"), deferred_until=bindparam("new_deferred_until"))
 )
 
 
@@ -74,7 +74,7 @@ class Catalogs:
         self._start([term for id_, term in present.items() if id_ not in kept])
         self._record(catalog, enabled=len(present), at=at)
         return {
-            id_: Cursor(id_, catalog.schedules[id_].timing, term.cursor_at, term.held_until)
+            id_: Cursor(id_, catalog.schedules[id_].timing, term.cursor_at, term.deferred_until)
             for id_, term in present.items()
         }
 
@@ -89,7 +89,7 @@ class Catalogs:
                 "of_end": cursor.timing.ends_at,
                 "of_rules": cursor.timing.rules,
                 "at": cursor.at,
-                "new_held_until": cursor.held_until,
+                "new_deferred_until": cursor.deferred_until,
             }
             for cursor in cursors
         ]
@@ -178,7 +178,7 @@ def _present(schedule: Schedule, heir: Term | None, at: datetime) -> Term:
         from_at=heir.from_at if heir and heir.schedule_id == schedule.id else since,
         cursor_at=since,
         until_at=None,
-        held_until=heir.held_until if heir else None,
+        deferred_until=heir.deferred_until if heir else None,
     )
 
 
@@ -210,5 +210,5 @@ def _row(term: Term) -> dict[str, Any]:
         "task": term.task,
         "from_at": term.from_at,
         "cursor_at": term.cursor_at,
-        "held_until": term.held_until,
+        "deferred_until": term.deferred_until,
     }

@@ -127,7 +127,7 @@ _SECOND = (
 
 _THIRD = (
     # When the fire goes out that a blackout holds: the first one after the cursor, which stays before it.
-    "ALTER TABLE timings ADD COLUMN held_until BIGINT",
+    "ALTER TABLE timings ADD COLUMN deferred_until BIGINT",
     "ALTER TABLE catalogs ADD COLUMN commit_id TEXT",
     "ALTER TABLE catalogs ADD COLUMN author TEXT",
     "ALTER TABLE catalogs ADD COLUMN committed_at BIGINT",

@@ -178,5 +178,5 @@ def term_of(row: Row[Any]) -> Term:
         from_at=row.from_at,
         cursor_at=row.cursor_at,
         until_at=row.until_at,
-        held_until=row.held_until,
+        deferred_until=row.deferred_until,
     )

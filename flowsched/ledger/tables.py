@@ -144,12 +144,12 @@ timings = Table(
     Column("target", Text),
     Column("flow", BigInteger),
     Column("task", BigInteger),
-    Column("held_until", Instant),
+    Column("deferred_until", Instant),
 )
 """When each timing of each schedule was in force: for fire times after `from_at`, up to and including
 `until_at`; null while it still is. At most one row of a schedule is in force.
 
-`held_until` is when the fire goes out that comes next after the cursor, where a blackout holds it.
+`deferred_until` is when the fire goes out that comes next after the cursor, where a blackout defers it.
 
 The cursor is a column here because it belongs to the timing. It stays when the timing ends, so that an
 audit can tell what was accounted for (up to `cursor_at`) from what an edit cut off. The table grows by

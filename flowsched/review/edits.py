@@ -12,7 +12,7 @@ from flowsched.admission import same_timing
 from flowsched.errors import Refused
 from flowsched.review.keys import is_same, key_changes
 from flowsched.review.moves import Difference, difference
-from flowsched.review.outgoing import fire_times_between, first, held, sent, stretch
+from flowsched.review.outgoing import deferred, fire_times_between, first, sent, stretch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,7 +48,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A fire that was held back at the edit and is never sent, as an edit fires nothing that has passed."""
+    """A deferred fire that an edit lets never go out: an edit fires nothing that has passed."""
 
     fire: Outgoing
     why: str
@@ -225,10 +225,10 @@ def _timings(old: Schedule | None, new: Schedule | None) -> tuple[Timing, Timing
 def _sides(
     old: Schedule | None, new: Schedule | None, looked_at: Stretch, *, goes_on: bool
 ) -> tuple[list[Outgoing], list[Outgoing], Dropped | None]:
-    """Return what would have gone out, what will, and what is held back at the edit and dropped by it."""
+    """Return what would have gone out, what will, and what is deferred at the edit and dropped by it."""
     before = list(looked_at.outgoing(old)) if old else []
     after = list(looked_at.outgoing(new)) if new else []
-    waiting = held(old, looked_at.at) if old else None
+    waiting = deferred(old, looked_at.at) if old else None
     if waiting is None:
         return before, after, None
     if waiting.goes_out <= looked_at.until:

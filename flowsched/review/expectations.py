@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flowsched.model import Expectation, Schedule
-    from flowsched.timeline import Hold
+    from flowsched.timeline import Stay
 
 MOST_FIRES = 100_000
 """Of one expectation."""
@@ -68,31 +68,31 @@ def verdict(expectation: Expectation, schedule: Schedule) -> Verdict:
     disabled schedule has none. Raises Refused where there are more than MOST_FIRES, and for a calendar that
     fails.
     """
-    held = _held(expectation, schedule)
-    going = {at: hold.until if hold else None for at, hold in held.items() if not hold or hold.until}
+    stays = _stays(expectation, schedule)
+    going = {at: stay.until if stay else None for at, stay in stays.items() if not stay or stay.until}
     wanted = {*(expectation.exactly or ()), *expectation.at_least, *expectation.deferred}
     unwanted = _unwanted(expectation, sorted(going))
     moments = []
     for at in sorted(wanted | going.keys()):
         if at not in going:
-            fault = _why_missing(held.get(at))
+            fault = _why_missing(stays.get(at))
         else:
             fault = unwanted.get(at) or _why_not_then(expectation, at, going[at])
         moments.append(Moment(at, at in wanted, at in going, going.get(at), fault))
     return Verdict(expectation, tuple(moments), tuple(_faults(expectation, schedule, moments)))
 
 
-def _held(expectation: Expectation, schedule: Schedule) -> dict[datetime, Hold | None]:
+def _stays(expectation: Expectation, schedule: Schedule) -> dict[datetime, Stay | None]:
     """Return what the blackout does with each fire of the time that is looked at."""
     if not schedule.enabled:
         return {}
     times = timeline.fire_times(schedule.timing, expectation.start - timedelta.resolution)
     within = takewhile(lambda at: at < expectation.end, times)
-    held = {at: timeline.hold(schedule, at) for at in islice(within, MOST_FIRES + 1)}
-    if len(held) > MOST_FIRES:
+    stays = {at: timeline.stay(schedule, at) for at in islice(within, MOST_FIRES + 1)}
+    if len(stays) > MOST_FIRES:
         message = f"{schedule.id} fires more than {MOST_FIRES:,} times between from and until"
         raise Refused(message, "a shorter time")
-    return held
+    return stays
 
 
 def _unwanted(expectation: Expectation, going: list[datetime]) -> dict[datetime, str]:
@@ -106,8 +106,8 @@ def _unwanted(expectation: Expectation, going: list[datetime]) -> dict[datetime,
     return unwanted
 
 
-def _why_missing(hold: Hold | None) -> str:
-    return f"missing: skipped, {hold.reason}" if hold else "missing"
+def _why_missing(stay: Stay | None) -> str:
+    return f"missing: skipped, {stay.reason}" if stay else "missing"
 
 
 def _why_not_then(expectation: Expectation, at: datetime, until: datetime | None) -> str:

@@ -110,8 +110,8 @@ class Footprints:
             and closed_until - fire_time <= blackouts.MOST_CLOSED
         ):
             return closed_until
-        hold = timeline.hold(schedule, fire_time)  # which knows what comes after the horizon
-        return None if hold is None else hold.until
+        stay = timeline.stay(schedule, fire_time)  # which knows what comes after the horizon
+        return None if stay is None else stay.until
 
 
 def minute_numbers(blocks: Iterable[Block]) -> list[int]:

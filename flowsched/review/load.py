@@ -140,8 +140,8 @@ class _Tally:
         key = likeness(schedule)
         if key not in self._known:
             footprint = self._footprints.of(schedule)
-            held = outgoing.held(schedule, self._after)
-            others = [until for _, until in footprint.deferred] + ([held.goes_out] if held else [])
+            waiting = outgoing.deferred(schedule, self._after)
+            others = [until for _, until in footprint.deferred] + ([waiting.goes_out] if waiting else [])
             self._known[key] = footprint.open, others
         return self._known[key]
 
@@ -152,9 +152,9 @@ class _Tally:
         footprint = Footprints(horizon).of(schedule)
         going = [(at, at) for at in map(horizon.instant, minute_numbers(footprint.open))]
         going += [(horizon.instant(number), until) for number, until in footprint.deferred]
-        held = outgoing.held(schedule, begin)
-        if held:
-            going.append((held.fire_time, held.goes_out))
+        waiting = outgoing.deferred(schedule, begin)
+        if waiting:
+            going.append((waiting.fire_time, waiting.goes_out))
         times = map(horizon.instant, minute_numbers(timeline.fire_blocks(schedule.timing, horizon)))
         following = dict(pairwise(times))
         return (), [

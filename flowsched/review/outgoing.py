@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from flowsched.model import Schedule, Timing
 
-LONGEST_HELD = timedelta(days=400)
-"""For so long, at most, a fire is held back; so far back one is looked for that is."""
+LONGEST_DEFERRED = timedelta(days=400)
+"""For so long, at most, a fire is deferred; so far back one is looked for that is."""
 
 _FIRST_LOOK = timedelta(hours=1)
 _SHARED_TIMINGS = 2_000
@@ -53,7 +53,7 @@ class Stretch:
 
 def first(schedule: Schedule, at: datetime, until: datetime) -> Outgoing | None:
     """Return what goes out first later than an instant and up to another; None where nothing does."""
-    waiting = held(schedule, at)
+    waiting = deferred(schedule, at)
     if waiting:
         return waiting if waiting.goes_out <= until else None
     if not schedule.enabled:
@@ -73,7 +73,7 @@ def stretch(at: datetime, until: datetime) -> Stretch:
     return Stretch(at, until, within)
 
 
-def held(schedule: Schedule, at: datetime) -> Outgoing | None:
+def deferred(schedule: Schedule, at: datetime) -> Outgoing | None:
     """Return the fire that an enabled schedule holds back at an instant; None where it holds none."""
     if not schedule.enabled or schedule.blackout is None:
         return None
@@ -87,10 +87,10 @@ def held(schedule: Schedule, at: datetime) -> Outgoing | None:
 
 def sent(schedule: Schedule, fire_time: datetime) -> Outgoing | None:
     """Return when one of its fires goes out; None: its blackout skips it."""
-    hold = timeline.hold(schedule, fire_time)
-    if hold is None:
+    stay = timeline.stay(schedule, fire_time)
+    if stay is None:
         return Outgoing(fire_time, fire_time)
-    return Outgoing(hold.until, fire_time) if hold.until else None
+    return Outgoing(stay.until, fire_time) if stay.until else None
 
 
 def fire_times_between(timing: Timing, after: datetime, until: datetime) -> tuple[datetime, ...]:
@@ -99,11 +99,11 @@ def fire_times_between(timing: Timing, after: datetime, until: datetime) -> tupl
 
 
 def _latest(timing: Timing, at: datetime) -> datetime | None:
-    """Return the last fire time up to an instant; None where there is none within LONGEST_HELD before it."""
+    """Return the last fire time up to an instant; None where LONGEST_DEFERRED before it has none."""
     back = _FIRST_LOOK
     while True:
         if times := fire_times_between(timing, at - back, at):
             return times[-1]
-        if back >= LONGEST_HELD:
+        if back >= LONGEST_DEFERRED:
             return None
-        back = min(4 * back, LONGEST_HELD)
+        back = min(4 * back, LONGEST_DEFERRED)

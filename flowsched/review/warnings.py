@@ -263,13 +263,13 @@ def _is_due(schedule: Schedule, minute: datetime) -> bool:
     """Tell whether a fire of the schedule is due in a minute, or goes out then as its blackout ends."""
     if not schedule.jitter and schedule.blackout is None:
         return _fires_at(schedule.timing, minute)
-    held = outgoing.held(schedule, minute - timedelta.resolution)
-    if held and held.goes_out == minute:
+    waiting = outgoing.deferred(schedule, minute - timedelta.resolution)
+    if waiting and waiting.goes_out == minute:
         return True
     times = timeline.fire_times(schedule.timing, minute - schedule.jitter - timedelta.resolution)
     # A fire is due before the next fire time: of those up to the minute, only the last can be due in it.
     latest = max(takewhile(lambda time: time <= minute, times), default=None)
-    if latest is None or timeline.hold(schedule, latest):
+    if latest is None or timeline.stay(schedule, latest):
         return False
     following = next(timeline.fire_times(schedule.timing, latest), None) if schedule.jitter else None
     return minute <= timeline.due_time(schedule, latest, following) < minute + _MINUTE
@@ -306,8 +306,8 @@ def _touched(timing: Timing, now: datetime) -> tuple[Touched, ...]:
 def _goes_out(schedule: Schedule, touched_times: Touched) -> bool:
     """Tell whether the blackout leaves any of the times that a clock change touches."""
     at = touched_times.fires or (touched_times.change.at,)
-    holds = (timeline.hold(schedule, time) for time in at)
-    return any(hold is None or hold.until is not None for hold in holds)
+    stays = (timeline.stay(schedule, time) for time in at)
+    return any(stay is None or stay.until is not None for stay in stays)
 
 
 def _accepts(schedule: Schedule, rule: str) -> bool:

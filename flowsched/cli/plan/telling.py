@@ -134,8 +134,9 @@ def next_words(change: Change) -> str:
 def barrier_words(change: Change) -> Iterator[str]:
     """Say what the edit drops, as it fires nothing that has passed."""
     if change.dropped is not None and change.old is not None:
-        fire = outgoing_words(change.dropped.fire, change.old)
-        yield f"the fire held until {fire} is missed: {change.dropped.why}"
+        fire, timing = change.dropped.fire, change.old.timing
+        deferred = f"{local(fire.fire_time, timing)}, deferred to {local(fire.goes_out, timing)}"
+        yield f"{deferred}, is missed: {change.dropped.why}"
     if change.passed and change.new is not None:
         latest = local(change.passed[-1], change.new.timing)
         count = len(change.passed)
