@@ -147,11 +147,13 @@ def barrier_words(change: Change) -> Iterator[str]:
 
 
 def anew_words(plan: Plan) -> str:
-    """Say for how many schedules the edit barrier falls; empty where for none."""
+    """Say how many schedules begin anew with the edit; empty where none does."""
     anew = [each for each in plan.changes if each.starts_anew and each.old and each.old.enabled]
     if not anew:
         return ""
-    return f"the edit barrier falls for {counted(len(anew), 'schedule')}: what is owed then is not caught up"
+    begins, its = ("begins", "its") if len(anew) == 1 else ("begin", "their")
+    number = counted(len(anew), "schedule")
+    return f"{number} {begins} anew at the merge: what {its} old timing still owes is not caught up"
 
 
 def key_words(key: KeyChange, arrow: str = "->") -> str:
