@@ -68,7 +68,7 @@ class Change:
     keys: tuple[KeyChange, ...] = ()
     """None of one that is added or removed."""
     starts_anew: bool
-    """Whether the edit barrier falls: what the old one owes is given up, and the new one counts from then."""
+    """Whether it begins anew: what the old one owes is given up, and the new one counts from then."""
     fires: Difference
     dropped: Dropped | None
     passed: tuple[datetime, ...]
