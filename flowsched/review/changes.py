@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flowsched.review.collisions import Collision
     from flowsched.review.edits import Change
     from flowsched.review.load import Load
+    from flowsched.review.rules import Place
 
 _NOT_OF_ONE_SCHEDULE = {"crowded-minute", "unused-acceptance"}
 """Warnings that depend on schedules which are not looked at; a plan has the load instead."""
@@ -81,7 +82,7 @@ class Plan:
         return not self.changes
 
 
-def changes(
+def changes(  # noqa: PLR0913 - what a plan depends on
     old: Catalog,
     new: Catalog,
     *,
@@ -89,18 +90,20 @@ def changes(
     horizon: timedelta,
     limits: Mapping[str, Limits],
     fires_a_day: int,
+    place: Place | None = None,
 ) -> Plan:
     """Say what merging `new` in place of `old` at an instant changes.
 
     `at` is aware, in UTC. `limits` are those of the targets that are known; `fires_a_day` is for the warning
-    too-many-fires. Raises Refused as `schedule_changes` does.
+    too-many-fires; `place` tells where the keys of the new schedules stand, where that can be told. Raises
+    Refused as `schedule_changes` does.
     """
     until = at + horizon
     edits = schedule_changes(old.schedules, new.schedules, at=at, until=until)
     look = _Look(at, until, limits, fires_a_day)
     names = {each.old.id: each.id for each in edits if each.old and each.new}
     touched = {schedule.id for each in edits for schedule in (each.old, each.new) if schedule}
-    before, after = look.side(old, touched, names), look.side(new, touched)
+    before, after = look.side(old, touched, names), look.side(new, touched, place=place)
     return Plan(
         at=at,
         until=until,
@@ -146,7 +149,11 @@ class _Look:
     fires_a_day: int
 
     def side(
-        self, catalog: Catalog, ids: Collection[str], names: Mapping[str, str] = MappingProxyType({})
+        self,
+        catalog: Catalog,
+        ids: Collection[str],
+        names: Mapping[str, str] = MappingProxyType({}),
+        place: Place | None = None,
     ) -> _Side:
         """Look at some schedules of a state; the others count for what they do together with these.
 
@@ -163,7 +170,7 @@ class _Look:
             now=self.at,
             limits={},
             fires_a_day=self.fires_a_day,
-            place=_place,
+            place=place or _place,
             collisions=found,
         )
         return _Side(

@@ -16,14 +16,12 @@ from flowsched.errors import Problem, printable, quoted
 from flowsched.review.footprints import Footprints, likeness, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from flowsched.cron import Block
     from flowsched.model import Acceptance, Schedule
-
-    Place = Callable[[Schedule, tuple[str, ...]], tuple[str, int, int]]
-    """Where a key of a schedule is written: file, line and column."""
+    from flowsched.review.rules import Place
 
 RULE = "collision"
 HORIZON = timedelta(days=400)

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flowsched.errors import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowsched.model import Schedule
+
+    Place = Callable[[Schedule, tuple[str, ...]], tuple[str, int, int]]
+    """Where a key of a schedule is written, or else its id: file, line and column."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
     from flowsched.review.clock_changes import Touched
     from flowsched.review.collisions import Collisions
     from flowsched.review.load import Crowd
-
-Place = Callable[[Schedule, tuple[str, ...]], tuple[str, int, int]]
-"""Where a key of a schedule is written, its own or that of the defaults, or its id: file, line and column."""
+    from flowsched.review.rules import Place
 
 AHEAD = timedelta(days=400)
 """For how long all fires must be skipped until a schedule is said to fire never."""

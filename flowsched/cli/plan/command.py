@@ -14,7 +14,7 @@ from flowsched.cli import FINE, FOUND
 from flowsched.cli.durations import DURATION
 from flowsched.cli.files import default_schedules, find_settings
 from flowsched.cli.instants import INSTANT, in_utc
-from flowsched.cli.plan.sides import Side, former_state, is_folder, later_state, placed, read
+from flowsched.cli.plan.sides import Side, former_state, is_folder, later_state, placed, places, read
 from flowsched.cli.plan.telling import Telling
 from flowsched.clock import SystemClock
 from flowsched.durations import allowed_between
@@ -111,7 +111,13 @@ def _plan(old: Side, new: Side, at: datetime, horizon: timedelta, settings: Sett
     fires_a_day = settings.fires_a_day if settings else FIRES_A_DAY
     try:
         return changes(
-            old.catalog, new.catalog, at=at, horizon=horizon, limits=limits, fires_a_day=fires_a_day
+            old.catalog,
+            new.catalog,
+            at=at,
+            horizon=horizon,
+            limits=limits,
+            fires_a_day=fires_a_day,
+            place=places(new.state),
         )
     except Refused as refused:
         raise UsageError(str(refused)) from None

@@ -130,6 +130,11 @@ def _split(folder: Path) -> tuple[Path, str]:
     return (folder.parent, folder.name) if folder.is_file() else (folder, os.curdir)
 
 
+def places(state: State) -> config.Places | None:
+    """Return what tells where keys stand; None for a commit, whose files are gone when it was read."""
+    return config.Places(_split(state.folder)[0]) if state.commit is None else None
+
+
 def placed(problem: Problem, state: State) -> Problem:
     """Return a problem of a state's file with the path that leads there from here."""
     return replace(problem, file=shown(problem.file, state))
