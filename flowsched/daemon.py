@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flowsched import git
+from flowsched import git, timeline
 from flowsched.config import load_catalog, read_secret
 from flowsched.engine import Engine
 from flowsched.enos import Gateway
@@ -101,6 +101,7 @@ class Daemon:
         However much it changes: the one before is not there to be kept. The log says so.
         """
         await self._tell_of_mass_change(catalog)
+        await self._work_out(catalog)
         unfinished = await self._ledger.open_runs()
         await self._runner.take_up(unfinished, catalog.schedules)
         await self._apply(
@@ -113,14 +114,18 @@ class Daemon:
     async def reload(self, catalog: Catalog, accepted_by: str | None = None) -> None:
         """Put another catalog in force; runs under way finish as they began. Raises LedgerError.
 
-        One that is in force already changes nothing. One that changes much (`guard.mass_change`) is held,
-        and the one before stays in force, unless `accepted_by` or the ledger says who wants it all the same.
+        One that is in force already changes nothing but its commit. One that changes much
+        (`guard.mass_change`) is held, and the one before stays in force, unless `accepted_by` or the ledger
+        says who wants it all the same.
         """
         if catalog.revision == self._catalog.revision:
+            if catalog.commit != self._catalog.commit:
+                await self._ledger.record(catalog, self._clock.now())
             log.info("catalog unchanged", extra={"revision": catalog.revision})
             self._catalog, self._held = catalog, None
             return
         change = mass_change(enabled_timings(self._catalog.schedules), catalog.schedules, self._max_change)
+        await self._work_out(catalog)
         if change is None:
             await self._apply(catalog, "catalog applied")
         elif by := accepted_by or await self._ledger.accepted_by(catalog.revision):
@@ -165,7 +170,7 @@ class Daemon:
     def _hold(self, held: Held) -> None:
         self._held = held
         log.error(
-            "catalog held; the one before stays in force",
+            "catalog held until it is accepted, or a restart applies it; the one before stays in force",
             extra={
                 "change": str(held.change),
                 **asdict(held.change),
@@ -184,6 +189,11 @@ class Daemon:
                 " as the one before is not there any more",
                 extra={"change": str(change), **asdict(change), "revision": catalog.revision},
             )
+
+    async def _work_out(self, catalog: Catalog) -> None:
+        """Have the closed times worked out beside the loop, where fires wait for nobody."""
+        schedules, now = catalog.schedules.values(), self._clock.now()
+        await asyncio.to_thread(timeline.work_out_blackouts, schedules, now)
 
     async def _apply(self, catalog: Catalog, event: str, **more: object) -> None:
         await self._engine.apply(catalog)
@@ -309,14 +319,22 @@ def read_catalog(settings: Settings) -> Catalog:
     """
     before = _commit_of(settings.schedules)
     catalog = load_catalog(settings.schedules, settings)
+    after = _commit_of(settings.schedules, *sorted(_named_beside(catalog)))
     # Another commit may have been checked out meanwhile: then nobody knows of which the files were.
-    known = before is not None and _commit_of(settings.schedules) == before
-    return replace(catalog, commit=before if known else None)
+    if before is None or after is None or before.id != after.id:
+        return replace(catalog, commit=None)
+    return replace(catalog, commit=replace(after, clean=before.clean and after.clean))
 
 
-def _commit_of(schedules: str) -> Commit | None:
+def _named_beside(catalog: Catalog) -> set[str]:
+    """Return the files that the schedule files name, which may be hidden ones."""
+    blackouts = (each.blackout for each in catalog.schedules.values() if each.blackout)
+    return {ical.file for blackout in blackouts for calendar in blackout.calendars for ical in calendar.ical}
+
+
+def _commit_of(schedules: str, *beside: str) -> Commit | None:
     try:
-        return git.commit_of(schedules)
+        return git.commit_of(schedules, *beside)
     except GitError as error:
         log.warning("commit of the schedules is not known", extra={"problem": str(error)})
     except Exception:

@@ -57,24 +57,38 @@ def test_the_digest_of_the_files_is_accepted(bare: Installation, length: int) ->
     assert accepted_by(bare, revision) == by
 
 
-def test_another_digest_than_that_of_the_files_is_accepted_and_said(bare: Installation) -> None:
+def test_a_digest_that_the_files_do_not_have_is_not_accepted(bare: Installation) -> None:
     bare.write("schedules/a.yaml", SCHEDULES)
     bare.change(nothing)
+    revision = revision_of(bare)
 
     done = bare("apply", "--accept", "00000000")
 
-    assert done.code == 0
-    assert done.err == f"flowsched: the schedule files are another catalog now: {revision_of(bare)}\n"
-    assert accepted_by(bare, revision_of(bare)) is None
+    said = f"flowsched: nothing is accepted: the schedule files are another catalog now: {revision}\n"
+    assert (done.code, done.out, done.err) == (1, "", said)
+    assert accepted_by(bare, "0" * 64) is None
+    assert accepted_by(bare, revision) is None
 
 
-def test_files_with_problems_are_said_to_have_them(bare: Installation) -> None:
+def test_what_is_accepted_is_the_whole_digest_however_little_of_it_was_given(bare: Installation) -> None:
+    bare.write("schedules/a.yaml", SCHEDULES)
+    bare.change(nothing)
+    revision = revision_of(bare)
+
+    bare("apply", "--accept", revision[:8])
+
+    assert accepted_by(bare, revision)
+    assert accepted_by(bare, revision[:8] + "0" * 56) is None
+
+
+def test_nothing_is_accepted_of_files_with_problems(bare: Installation) -> None:
     bare.change(nothing)
 
     done = bare("apply", "--accept", "00000000")
 
-    assert done.code == 0
-    assert done.err == "flowsched: the schedule files have problems now; see flowsched validate\n"
+    assert (done.code, done.out) == (78, "")
+    assert "schedules: does not exist" in done.err
+    assert accepted_by(bare, "0" * 64) is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +110,9 @@ def test_apply_says_how_it_is_used(bare: Installation, arguments: list[str], sai
 
 
 def test_a_ledger_that_is_not_there_is_not_made_to_accept_something(bare: Installation) -> None:
-    done = bare("apply", "--accept", "abcdef01")
+    bare.write("schedules/a.yaml", SCHEDULES)
+
+    done = bare("apply", "--accept", revision_of(bare))
 
     assert (done.code, done.out) == (3, "")
     assert "ledger.db does not exist" in done.err

@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowsched import daemon as life
+from flowsched import timeline
 from flowsched.clock import SystemClock
 from flowsched.config import load_catalog, load_settings
 from flowsched.ledger import Ledger
@@ -275,7 +277,7 @@ async def test_sighup_takes_what_is_valid_and_keeps_what_was_in_force_otherwise(
     assert len(plant.triggers()) == 1
 
 
-HELD = "catalog held; the one before stays in force"
+HELD = "catalog held until it is accepted, or a restart applies it; the one before stays in force"
 REFUSED = "catalog refused; the one before stays in force"
 
 
@@ -284,7 +286,12 @@ async def terms_in_force(plant: Plant) -> set[str]:
         return set(await ledger.terms_in_force())
 
 
-async def test_a_mass_change_is_deferred_until_it_is_accepted(plant: Plant) -> None:
+async def accept(plant: Plant, revision: str) -> None:
+    async with await Ledger.open(plant.settings.ledger) as ledger:
+        await ledger.accept(revision, datetime.now(UTC), "somebody", None)
+
+
+async def test_a_mass_change_is_held_until_it_is_accepted(plant: Plant) -> None:
     plant.schedules(12)
     daemon = await plant.start()
     await daemon.says("daemon ready")
@@ -326,9 +333,11 @@ async def test_an_acceptance_is_for_that_catalog_only(plant: Plant) -> None:
 
     plant.schedules(4)  # nobody has told the daemon of it
     code, said = await plant.flowsched("apply", "--accept", held["revision"])
+    await accept(plant, held["revision"])  # as if the files had changed right after
     await daemon.says(HELD, times=2)
 
-    assert (code, "the schedule files are another catalog now" in said) == (0, True)
+    assert code == 1
+    assert "nothing is accepted: the schedule files are another catalog now" in said
     assert daemon.told(HELD)[1]["removed"] == 8
     assert daemon.told("catalog applied") == []
     assert len(await terms_in_force(plant)) == 13
@@ -346,7 +355,7 @@ async def test_what_is_held_is_let_go_when_the_files_are_put_right(plant: Plant)
     daemon.tell(signal.SIGHUP)
     await daemon.says("catalog unchanged")
 
-    await plant.flowsched("apply", "--accept", held["revision"])
+    await accept(plant, held["revision"])
     plant.schedules(11)  # as much as goes without asking
     await asyncio.sleep(life.ACCEPTANCE_PAUSE + 1)
     assert daemon.told("catalog applied") == []
@@ -388,7 +397,7 @@ async def test_a_trailer_of_a_commit_accepts_a_mass_change_of_a_clean_folder(pla
     daemon = await plant.start()
     await daemon.says("daemon ready")
 
-    plant.schedules(5)
+    plant.schedules(6)
     second = work.commit("second")
     daemon.tell(signal.SIGHUP)
     await daemon.says(HELD)
@@ -401,12 +410,12 @@ async def test_a_trailer_of_a_commit_accepts_a_mass_change_of_a_clean_folder(pla
     daemon.tell(signal.SIGHUP)
     await daemon.says("catalog applied")
 
-    plant.schedules(5, minute=1)
+    plant.schedules(6, minute=1)
     work.commit("a mass change after it was accepted")
     plant.schedules(12, minute=1)
     work.commit("and another")
     daemon.tell(signal.SIGHUP)
-    await daemon.says(HELD, times=2)
+    await daemon.says(HELD, times=3)
     daemon.tell(signal.SIGTERM)
 
     assert await daemon.ends() == 0
@@ -452,6 +461,50 @@ async def test_files_that_changed_hands_while_they_were_read_are_of_no_known_com
     assert known
     assert (known.id, known.clean) == (first, True)
     assert life.read_catalog(plant.settings).commit is None
+
+
+async def test_a_hidden_file_that_a_calendar_reads_counts_for_a_clean_folder(plant: Plant) -> None:
+    schedules = plant.folder / "schedules"
+    (schedules / "b.yaml").write_text(
+        "calendars: {works: {ical: [.closed]}}\n"
+        "schedules: {b: {cron: '0 1 * * *', timezone: UTC, flow: 1,"
+        " blackout: {calendars: [works], then: skip}}}\n"
+    )
+    work = Work.made(plant.folder)
+    work.commit()
+    (schedules / ".closed").write_text(
+        "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\nBEGIN:VEVENT\r\nUID:1\r\nDTSTAMP:20260101T000000Z\r\n"
+        "DTSTART;VALUE=DATE:20260101\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+    )
+    (schedules / ".not-read").write_text("")
+    untracked = life.read_catalog(plant.settings).commit
+    (schedules / ".not-read").unlink()
+    head = work.commit()
+    (schedules / ".not-read").write_text("")
+    committed = life.read_catalog(plant.settings).commit
+
+    assert untracked
+    assert committed
+    assert (untracked.clean, committed.clean, committed.id) == (False, True, head)
+
+
+async def test_files_that_are_committed_once_they_are_in_force_are_on_record_as_such(plant: Plant) -> None:
+    work = Work.made(plant.folder)
+    work.write(".gitignore", "ledger.db*\nsecret\n")
+    first = work.commit()
+    plant.schedules(2)
+    daemon = await plant.start()
+    await daemon.says("daemon ready")
+    before = await terms_in_force(plant)
+    second = work.commit()
+    for times in (1, 2):
+        daemon.tell(signal.SIGHUP)
+        await daemon.says("catalog unchanged", times=times)
+
+    async with await Ledger.open_to_read(plant.settings.ledger) as ledger:
+        recorded = [each.commit for each in await ledger.catalogs()][1:]
+    assert [each and (each.id, each.clean) for each in recorded] == [(first, False), (second, True)]
+    assert await terms_in_force(plant) == before
 
 
 async def test_git_in_trouble_keeps_no_daemon_from_starting(plant: Plant) -> None:
@@ -585,3 +638,18 @@ async def test_the_demo_shows_accepted_triggers_and_ends_with_a_summary(tmp_path
     assert process.returncode == 0
     assert any("triggered" in line and "instance" in line for line in lines)
     assert lines[-1].split(": ")[0].endswith("runs")
+
+
+async def test_closed_times_are_worked_out_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(timeline, "work_out_blackouts", lambda *_: threads.append(threading.current_thread()))
+    async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        daemon = life.Daemon(ledger, {}, SystemClock())
+        await daemon.start(Catalog({}, "r1"))
+        await daemon.reload(Catalog({}, "r2"))
+        await daemon.stop(asyncio.Event())
+
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads

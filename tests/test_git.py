@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import stat
 import time
 from datetime import UTC, datetime
@@ -13,7 +15,7 @@ import pytest
 
 from flowsched import git
 from flowsched.config import load_catalog
-from flowsched.errors import GitError, UsageError
+from flowsched.errors import ConfigError, GitError, UsageError
 from flowsched.git import Base, Repository
 from tests.repositories import Work
 
@@ -282,12 +284,68 @@ def test_where_there_is_no_main_branch_the_next_step_is_said(work: Work, branche
         git.merge_base(here(work), {})
 
 
+def test_a_tag_or_a_branch_named_like_the_main_branch_is_not_it(work: Work, branched: dict[str, str]) -> None:
+    work.git("update-ref", "refs/remotes/origin/main", branched["first"])
+    for name in ("origin/main", "origin/HEAD", "main", "origin/release", "release"):
+        work.git("tag", name, branched["topic"])
+    for name in ("origin/main", "origin/master"):
+        work.git("update-ref", f"refs/heads/{name}", branched["topic"])
+
+    assert git.merge_base(here(work), {}) == Base(branched["first"], "origin/main")
+    work.git("update-ref", "-d", "refs/remotes/origin/main")
+    assert git.merge_base(here(work), {}) == Base(branched["first"], "main")
+    with pytest.raises(GitError, match="looked for origin/release, release"):
+        git.merge_base(here(work), {"GITHUB_BASE_REF": "release"})
+
+
+def test_where_the_main_branch_of_the_remote_is_this_one_the_base_is_what_was_pushed(
+    work: Work, branched: dict[str, str]
+) -> None:
+    work.git("update-ref", "refs/remotes/origin/topic", branched["topic"])
+    work.git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/topic")
+    pushed = git.merge_base(here(work), {})
+    work.commit("not pushed")
+
+    assert pushed == Base(branched["topic"], "origin/HEAD")
+    assert git.merge_base(here(work), {}) == pushed
+
+
+def test_a_replaced_commit_is_what_it_was(tmp_path: Path, work: Work) -> None:
+    first = work.commit("first\n\nFlowsched-Accept: first", **{"a.yaml": "first"})
+    second = work.commit("second", **{"a.yaml": "second"})
+    work.git("replace", first, second)
+
+    assert taken(work, first, ".", tmp_path / "into") == {"a.yaml": b"first"}
+    assert git.trailers(here(work), None, first) == {"first"}
+
+
 def test_histories_that_never_met_have_no_base(work: Work, branched: dict[str, str]) -> None:
     work.git("checkout", "--quiet", "--orphan", "alone")
     work.commit("alone")
 
     with pytest.raises(GitError, match="HEAD and main have no commit in common; name the commit"):
         git.merge_base(here(work), {})
+
+
+def test_a_shallow_clone_has_its_base_where_it_can_be_known(
+    tmp_path: Path, work: Work, branched: dict[str, str]
+) -> None:
+    def clone(name: str, *options: str) -> Work:
+        work.git("clone", "--quiet", "--depth=1", *options, f"file://{work.root}", str(tmp_path / name))
+        return Work(tmp_path / name)
+
+    alone = clone("alone", "--branch=topic")
+    alone.git("remote", "set-head", "origin", "--delete")
+    with pytest.raises(GitError, match=r"no commit of a main branch .*; the clone is shallow: .*--unshallow"):
+        git.merge_base(here(alone), {})
+
+    both = clone("both", "--no-single-branch")
+    assert git.merge_base(here(both), {}) == Base(branched["topic"], "origin/HEAD")
+    both.git("remote", "set-head", "origin", "main")
+    with pytest.raises(
+        GitError, match=r"HEAD and origin/HEAD have no commit in common in this shallow clone: "
+    ):
+        git.merge_base(here(both), {})
 
 
 def test_a_shallow_clone_says_how_to_get_the_rest(
@@ -392,6 +450,21 @@ def test_odd_names_are_names_like_any_other(tmp_path: Path, work: Work) -> None:
     assert git.changed_files(here(work), commit) == changed | {"-odd xdir/no.yaml"}
 
 
+@pytest.mark.parametrize("name", [":!odd", ":odd", ":(exclude)odd", ":(icase)odd", ":/odd"])
+def test_a_folder_named_like_a_pattern_of_git_is_a_folder(tmp_path: Path, work: Work, name: str) -> None:
+    file = work.write(f"{name}/a.yaml", "a")
+    work.write("odd/b.yaml", "b")
+    work.commit()
+    before = git.commit_of(work.root / name)
+    file.write_text("changed")
+    after = git.commit_of(work.root / name)
+
+    assert before
+    assert after
+    assert (before.clean, after.clean) == (True, False)
+    assert taken(work, "HEAD", name, tmp_path / "into") == {f"{name}/a.yaml": b"a"}
+
+
 def test_contents_are_as_git_has_them_whatever_the_attributes_say(tmp_path: Path, work: Work) -> None:
     work.write("crlf.yaml", b"a: 1\r\nb: 2\r\n")
     work.write("lf.yaml", b"a: 1\nb: $Id$\n")
@@ -438,6 +511,147 @@ def test_what_symbolic_links_lead_to_is_there_too(tmp_path: Path, work: Work) ->
     assert not (tmp_path / "into/schedules/nowhere.yaml").exists()
 
 
+def links(work: Work, **targets: str) -> None:
+    for name, target in targets.items():
+        path = work.root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
+
+
+def test_a_link_through_a_linked_folder_leads_to_the_file(tmp_path: Path, work: Work) -> None:
+    work.write("real/team/a.yaml", SCHEDULE)
+    work.write("real/team/not-wanted.yaml")
+    links(work, current="real", schedules__a="../current/team/../team/a.yaml", schedules__b="../current/team")
+    (work.root / "schedules/a").rename(work.root / "schedules/a.yaml")
+    work.commit()
+
+    taken(work, "HEAD", "schedules/a.yaml", tmp_path / "one")
+    files = taken(work, "HEAD", "schedules", tmp_path / "all")
+
+    assert (tmp_path / "one/schedules/a.yaml").read_text() == SCHEDULE
+    assert not (tmp_path / "one/real/team/not-wanted.yaml").exists()
+    assert sorted(files) == ["real/team/a.yaml", "real/team/not-wanted.yaml"]
+    assert (tmp_path / "all/schedules/a.yaml").samefile(tmp_path / "all/schedules/b/a.yaml")
+
+
+def test_a_folder_below_a_linked_one_is_taken_from_where_it_was(tmp_path: Path, work: Work) -> None:
+    work.write("v1/schedules/a.yaml", SCHEDULE)
+    links(work, current="v1", latest="current")
+    work.commit()
+
+    taken(work, "HEAD", "latest/schedules", tmp_path / "into")
+
+    assert (tmp_path / "into/latest/schedules/a.yaml").read_text() == SCHEDULE
+
+
+def test_what_links_make_of_a_folder_loads_as_in_the_work_tree(
+    tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.write("schedules/north/a.yaml", SCHEDULE)
+    work.write("shared/b.yaml", SCHEDULE.replace("nightly", "shared"))
+    links(work, via="shared", schedules__one="../shared", schedules__two="../via", schedules__three="north")
+    work.commit()
+    monkeypatch.chdir(work.root)
+
+    taken(work, "HEAD", "schedules", tmp_path / "into")
+
+    assert load_catalog("schedules", None, base=tmp_path / "into") == load_catalog("schedules", None)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        {"schedules__x.yaml": "x.yaml"},
+        {"schedules__x.yaml": "y.yaml", "schedules__y.yaml": "x.yaml"},
+        {"schedules__x": "."},
+        {"schedules__x": "../schedules"},
+        {"schedules__x.yaml": "../gone.yaml"},
+        {"schedules__x.yaml": "gone/../a.yaml"},
+        {"schedules__x.yaml": "a.yaml/../a.yaml"},
+        {"schedules__x.yaml": "a.yaml/b.yaml"},
+        {"schedules": "schedules"},
+        {"schedules": "nowhere"},
+    ],
+)
+def test_links_that_lead_nowhere_are_a_problem_as_in_the_work_tree(
+    tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch, targets: dict[str, str]
+) -> None:
+    if "schedules" not in targets:
+        work.write("schedules/a.yaml", SCHEDULE)
+    links(work, **targets)
+    work.commit(**{"other.yaml": SCHEDULE})
+    monkeypatch.chdir(work.root)
+    with pytest.raises(ConfigError) as here_:
+        load_catalog("schedules", None)
+
+    files = taken(work, "HEAD", "schedules", tmp_path / "into")
+    with pytest.raises(ConfigError) as there:
+        load_catalog("schedules", None, base=tmp_path / "into")
+
+    assert "other.yaml" not in files
+
+    def said(error: ConfigError) -> list[tuple[str, str]]:
+        return [(each.file, each.message.partition(":")[0]) for each in error.problems]
+
+    assert said(there.value) == said(here_.value)
+
+
+@pytest.mark.parametrize(
+    ("way", "target"),
+    [
+        ("../../..", "d/../../../etc/passwd"),
+        ("..", "d/../../secret.yaml"),
+        ("..", "d/../../work/schedules/a.yaml"),
+        ("/etc", "d/passwd"),
+    ],
+)
+def test_a_link_that_leads_out_by_another_link_is_refused(
+    tmp_path: Path, work: Work, way: str, target: str
+) -> None:
+    work.write("schedules/a.yaml", SCHEDULE)
+    links(work, schedules__d=way, schedules__q__r__d=way, schedules__x=target, schedules__q__r__x=target)
+    work.commit()
+
+    with pytest.raises(GitError, match=r"is a symbolic link out of the repository, to "):
+        taken(work, "HEAD", "schedules", tmp_path / "into")
+    assert list((tmp_path / "into").iterdir()) == []
+
+
+def test_no_link_that_is_made_leads_out_of_the_folder(tmp_path: Path, work: Work) -> None:
+    work.write("schedules/q/r/a.yaml", SCHEDULE)
+    links(work, schedules__q__r__d="../../..", schedules__q__r__x="d/schedules/q/d2", schedules__q__d2="r/d")
+    links(work, schedules__self="self", schedules__none="q/gone/../../../../..")
+    work.commit()
+
+    taken(work, "HEAD", "schedules", tmp_path / "into")
+
+    into = (tmp_path / "into").resolve()
+    made = [path for path in into.rglob("*") if path.is_symlink()]
+    assert len(made) == 5
+    assert all(Path(os.path.realpath(each)).is_relative_to(into) for each in made)
+
+
+@pytest.mark.parametrize("target", ["x" * 5000, "a\0b", ""])
+def test_a_link_to_what_is_no_path_is_refused(tmp_path: Path, work: Work, target: str) -> None:
+    work.write("target", target)
+    blob = work.git("hash-object", "-w", "target")
+    work.git("update-index", "--add", "--cacheinfo", f"120000,{blob},schedules/x.yaml")
+    work.git("commit", "--quiet", "-m", "odd")
+
+    with pytest.raises(GitError, match=r"'schedules/x\.yaml' is a symbolic link (of .* bytes|to what is no)"):
+        taken(work, "HEAD", "schedules", tmp_path / "into")
+
+
+def test_links_that_lead_on_and_on_are_given_up(tmp_path: Path, work: Work) -> None:
+    for number in range(50):
+        work.write(f"d{number}/a.yaml")
+        links(work, **{f"d{number}__next": f"../d{number + 1}"})
+    work.commit()
+
+    with pytest.raises(GitError, match="symbolic links lead on and on"):
+        taken(work, "HEAD", "d0", tmp_path / "into")
+
+
 @pytest.mark.parametrize("out", ["/etc", "../../outside", "../.."])
 def test_a_link_out_of_the_repository_is_refused(tmp_path: Path, work: Work, out: str) -> None:
     (work.root / "schedules").mkdir()
@@ -462,9 +676,19 @@ def test_a_tree_made_to_write_elsewhere_writes_nothing_there(tmp_path: Path, wor
     up = commit(b"100644 ../evil.yaml\0" + raw)
     inner = work.git("rev-parse", "HEAD^{tree}")
     twice = commit(b"120000 a\0" + raw + b"40000 a\0" + bytes.fromhex(inner))
+    (tmp_path / "here").write_text(".")
+    here_ = bytes.fromhex(work.git("hash-object", "-w", str(tmp_path / "here")))
+    (tmp_path / "up").write_text("../evil.yaml")
+    above = bytes.fromhex(work.git("hash-object", "-w", str(tmp_path / "up")))
+    commit(b"120000 b\0" + above)
+    links_only = work.git("hash-object", "-t", "tree", "-w", "--literally", str(tmp_path / "tree"))
+    link = b"120000 a\0" + here_
+    below = commit(link + b"40000 a\0" + bytes.fromhex(links_only) + link)
 
-    for number, evil in enumerate((up, twice)):
-        with pytest.raises(GitError, match=r"is no path of a file in it|cannot write the files"):
+    for number, evil in enumerate((up, twice, below)):
+        with pytest.raises(
+            GitError, match=r"is no path of a file in it|cannot write the files|lies below a symbolic link"
+        ):
             taken(work, evil, ".", tmp_path / f"into{number}")
     assert not (tmp_path / "evil.yaml").exists()
 
@@ -515,6 +739,17 @@ def test_more_than_a_catalog_may_have_is_refused(
         taken(work, "HEAD", "schedules", tmp_path / "b")
 
 
+def test_a_partial_clone_may_lack_what_is_not_wanted(tmp_path: Path, work: Work) -> None:
+    work.git("config", "uploadpack.allowFilter", "true")
+    work.commit(**{"README": "old", "all/README": "old", "all/schedules/a.yaml": "same"})
+    work.commit(**{"README": "new", "all/README": "new"})
+    work.git("clone", "--quiet", "--filter=blob:none", f"file://{work.root}", str(tmp_path / "c"))
+
+    files = taken(Work(tmp_path / "c"), "HEAD~1", "all/schedules", tmp_path / "into")
+
+    assert files == {"all/schedules/a.yaml": b"same"}
+
+
 def test_a_partial_clone_fetches_nothing_and_says_what_it_lacks(tmp_path: Path, work: Work) -> None:
     work.git("config", "uploadpack.allowFilter", "true")
     work.commit(**{"a.yaml": "old"})
@@ -549,6 +784,22 @@ def test_an_author_cannot_garble_a_log(work: Work) -> None:
     assert found
     assert found.author.startswith("A\\x1b[31m Zoë")
     assert len(found.author) == 200
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\u0085", "\f", "\v", "\r", "\x1c"])
+def test_what_only_looks_like_the_end_of_a_line_is_none(work: Work, end: str) -> None:
+    work.git("commit", "--quiet", "--allow-empty", "-m", "x", GIT_AUTHOR_NAME=f"A{end}b")
+    mentioned = work.commit(f"x\n\nFlowsched-Accept: not{end}mass-change")
+
+    found = git.commit_of(work.root)
+    work.git("checkout", "--quiet", "HEAD~1")
+    odd = git.commit_of(work.root)
+
+    assert found
+    assert odd
+    assert odd.author == f"A{ascii(end)[1:-1]}b <ada@example.com>"
+    assert odd.author.isprintable()
+    assert "mass-change" not in git.trailers(here(work), None, mentioned)
 
 
 @pytest.mark.parametrize(
@@ -602,6 +853,123 @@ def test_a_folder_is_clean_when_all_that_is_read_is_as_in_the_commit(  # noqa: C
     assert found.clean is clean
 
 
+@pytest.mark.parametrize(
+    ("change", "clean"),
+    [
+        ("nothing", True),
+        ("what is read through links", False),
+        ("a link on the way", False),
+        ("what is ignored", False),
+        ("what is beside it", True),
+    ],
+)
+def test_what_links_lead_to_counts_for_a_clean_folder(
+    work: Work,
+    change: str,
+    clean: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    for version in ("v1", "v2"):
+        work.write(f".shared/{version}/team/a.yaml", SCHEDULE)
+    work.write("schedules/b.yaml", SCHEDULE)
+    work.write(".gitignore", "local/\n")
+    work.write("local/x.yaml", SCHEDULE)
+    links(work, current=".shared/v1", schedules__team="../current/team")
+    links(work, schedules__loop=".")
+    if change == "what is ignored":
+        links(work, **{"schedules__x.yaml": "../local/x.yaml"})
+    work.commit()
+    match change:
+        case "what is read through links":
+            work.write(".shared/v1/team/a.yaml", "changed")
+        case "a link on the way":
+            (work.root / "current").unlink()
+            links(work, current=".shared/v2")
+        case "what is beside it":
+            work.write(".shared/v2/team/a.yaml", "changed")
+            work.write(".shared/v1/b.yaml")
+
+    found = git.commit_of(work.root / "schedules")
+
+    assert found
+    assert found.clean is clean
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_a_file_that_git_is_told_not_to_look_at_is_not_clean(work: Work, flag: str) -> None:
+    work.write("schedules/a.yaml", SCHEDULE)
+    work.write("other/a.yaml", SCHEDULE)
+    work.commit()
+    work.git("update-index", flag, "other/a.yaml")
+    before = git.commit_of(work.root / "schedules")
+    work.git("update-index", flag, "schedules/a.yaml")
+    work.write("schedules/a.yaml", "changed")
+    after = git.commit_of(work.root / "schedules")
+
+    assert before
+    assert after
+    assert (before.clean, after.clean) == (True, False)
+
+
+def test_hidden_files_count_where_they_are_named(work: Work) -> None:
+    work.write("schedules/a.yaml", SCHEDULE)
+    work.write("schedules/.b/c.ics")
+    work.commit()
+    folder = work.root / "schedules"
+    named = work.root / "schedules/.b/c.ics"
+
+    def is_clean(*beside: Path) -> bool:
+        found = git.commit_of(folder, *beside)
+        assert found
+        return found.clean
+
+    assert is_clean(named)
+    named.write_text("changed")
+    assert is_clean()
+    assert not is_clean(named)
+    work.write("schedules/.new.ics")
+    assert not is_clean(folder / ".new.ics")
+    (folder / ".out.ics").symlink_to(work.root.parent / "out.ics")
+    work.commit()
+    assert is_clean(named)
+    assert not is_clean(folder / ".out.ics")
+
+
+def test_a_link_in_the_path_of_the_folder_counts_too(work: Work) -> None:
+    for version in ("v1", "v2"):
+        work.write(f"{version}/a.yaml", SCHEDULE)
+    links(work, current="v1")
+    work.commit()
+    before = git.commit_of(work.root / "current")
+    (work.root / "current").unlink()
+    links(work, current="v2")
+    after = git.commit_of(work.root / "current")
+
+    assert before
+    assert after
+    assert (before.clean, after.clean) == (True, False)
+
+
+def test_a_folder_that_reads_from_another_repository_or_none_is_not_clean(tmp_path: Path, work: Work) -> None:
+    other = Work.made(tmp_path / "other")
+    other.commit(**{"inner/x.yaml": SCHEDULE})
+    options = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add")
+    work.git(*options, str(other.root), "sub")
+
+    def is_clean(name: str, target: str) -> bool:
+        (work.root / name).mkdir()
+        (work.root / name / "x.yaml").symlink_to(target)
+        work.commit()
+        found = git.commit_of(work.root / name)
+        assert found
+        return found.clean
+
+    assert not is_clean("outside", "../../other/inner/x.yaml")
+    assert not is_clean("absolute", str(work.root / "sub"))
+    assert not is_clean("submodule", "../sub/inner/x.yaml")
+    assert not is_clean("circle", "x.yaml")
+    assert is_clean("nothing", "../gone.yaml")
+
+
 def test_no_program_of_the_repositorys_settings_is_run(tmp_path: Path, work: Work) -> None:
     work.write("a.yaml")
     first = work.commit()
@@ -645,6 +1013,20 @@ def test_trailers_are_those_of_the_commits_since(work: Work) -> None:
     assert git.trailers(repository, None, zero) == {"zero"}
     assert git.trailers(repository, "f" * 40, last) == frozenset()
     assert git.trailers(repository, last, zero) == frozenset()
+
+
+def test_of_a_history_that_was_written_anew_only_the_newest_commit_says_something(work: Work) -> None:
+    start = work.commit("start")
+    work.commit("one\n\nFlowsched-Accept: mass-change")
+    old = work.commit("two")
+    work.git("reset", "--quiet", "--hard", start)
+    work.commit("one, again\n\nFlowsched-Accept: mass-change")
+    new = work.commit("two, again")
+    said = work.commit("three\n\nFlowsched-Accept: newest")
+
+    assert git.trailers(here(work), old, new) == frozenset()
+    assert git.trailers(here(work), old, said) == {"newest"}
+    assert git.trailers(here(work), start, said) == {"mass-change", "newest"}
 
 
 def test_changed_files_are_all_that_differ_from_the_base(work: Work) -> None:
@@ -695,6 +1077,21 @@ def test_a_git_that_hangs_is_ended_with_all_it_has_started(
         _wait_until_gone(int((tmp_path / "pid").read_text()))
 
 
+def test_what_git_leaves_behind_out_of_reach_holds_nobody_up(
+    tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, f"setsid sleep 60 & echo $! >{tmp_path}/pid; exit 0")
+    monkeypatch.setattr(git, "TIMEOUT", 0.5)
+    began = time.monotonic()
+
+    with pytest.raises(GitError, match="git took longer than"):
+        git.repository_of(work.root)
+
+    assert time.monotonic() - began < 10
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
 def _wait_until_gone(pid: int) -> None:
     for _ in range(500):
         if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
@@ -716,7 +1113,11 @@ def test_a_git_that_talks_without_end_is_ended(
 def test_what_git_says_is_wrong_is_said_on_one_line(
     tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_in(tmp_path, monkeypatch, "printf 'fatal: all \\033[31mwrong\\nhint: more\\n' >&2; exit 128")
+    stand_in(
+        tmp_path,
+        monkeypatch,
+        "printf 'fatal: all \\033[31mwrong \\342\\200\\250here\\nhint: more\\n' >&2; exit 128",
+    )
 
-    with pytest.raises(GitError, match=r"cannot read the repository .*: all \\x1b\[31mwrong$"):
+    with pytest.raises(GitError, match=r"cannot read the repository .*: all \\x1b\[31mwrong \\u2028here$"):
         git.repository_of(work.root)

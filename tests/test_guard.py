@@ -111,6 +111,14 @@ def test_a_rename_that_says_so_is_no_change_but_what_it_changes_is() -> None:
     assert change(old, disabled(new, 7)) == MassChange(before=10, after=3, removed=0, disabled=7, retimed=0)
 
 
+def test_a_schedule_that_stays_is_nobodys_heir() -> None:
+    old = schedules(12)
+    stay = list(old.items())[6:]
+    new = {id_: replace(one, renamed_from=f"s{n:03}") for n, (id_, one) in enumerate(stay)}
+
+    assert change(old, new) == MassChange(before=12, after=6, removed=6, disabled=0, retimed=0)
+
+
 def test_what_was_disabled_before_does_not_count() -> None:
     old = disabled(schedules(20), 15)
 

@@ -43,7 +43,7 @@ async def test_a_catalog_is_recorded_with_its_commit_and_zone_data(ledger: Ledge
     both = (schedule("a"), schedule("b", enabled=False))
     await ledger.apply(catalog("r1", *both), NIGHT)
     await ledger.apply(replace(catalog("r2", *both), commit=COMMIT), NIGHT)
-    await ledger.apply(replace(catalog("r2", *both), commit=replace(COMMIT, clean=True)), LATER)
+    await ledger.apply(replace(catalog("r2", *both), commit=COMMIT), LATER)
     await ledger.apply(replace(catalog("r1", *both), commit=replace(COMMIT, clean=True)), NIGHT)
 
     assert await ledger.catalogs() == [
@@ -51,6 +51,39 @@ async def test_a_catalog_is_recorded_with_its_commit_and_zone_data(ledger: Ledge
         applied("r2", COMMIT),
         applied("r1", replace(COMMIT, clean=True)),
     ]
+
+
+async def test_a_catalog_whose_files_are_committed_later_is_recorded_anew_and_nothing_begins_anew(
+    ledger: Ledger,
+) -> None:
+    one = catalog("r1", schedule("a"), schedule("b", enabled=False))
+    clean = replace(COMMIT, clean=True)
+    other = replace(clean, id="b" * 40)
+    await ledger.apply(replace(one, commit=COMMIT), NIGHT)
+    terms = await ledger.terms()
+    await ledger.apply(replace(one, commit=clean), NIGHT)
+    await ledger.record(replace(one, commit=other), NIGHT)
+    await ledger.record(replace(one, commit=other), LATER)
+
+    assert await ledger.catalogs() == [applied("r1", COMMIT), applied("r1", clean), applied("r1", other)]
+    assert await ledger.terms() == terms
+
+
+async def test_an_acceptance_outlives_another_commit_of_the_catalog_in_force(ledger: Ledger) -> None:
+    one = catalog("r1", schedule("a"))
+    await ledger.apply(catalog("r0", schedule("a")), NIGHT)
+    await ledger.apply(one, NIGHT)
+    await ledger.accept("r2", NIGHT, "ada", None)
+    await ledger.record(replace(one, commit=COMMIT), NIGHT)
+    still = await ledger.accepted_by("r2")
+    await ledger.accept("r3", NIGHT, "bob", None)
+    await ledger.apply(replace(one, commit=replace(COMMIT, clean=True)), LATER)
+    both = await ledger.accepted_by("r2"), await ledger.accepted_by("r3")
+    await ledger.apply(catalog("r3", schedule("a")), LATER)
+    await ledger.apply(one, LATER)
+
+    assert (still, both) == ("ada", ("ada", "bob"))
+    assert [await ledger.accepted_by(each) for each in ("r2", "r3")] == [None, None]
 
 
 async def test_a_ledger_of_the_second_version_keeps_its_catalogs(tmp_path: Path) -> None:

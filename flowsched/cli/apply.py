@@ -9,10 +9,11 @@ import socket
 import click
 
 from flowsched import config
+from flowsched.cli import FINE, FOUND
 from flowsched.cli.files import need_settings
 from flowsched.cli.resolve import REASON, user
 from flowsched.clock import SystemClock
-from flowsched.errors import ConfigError, quoted
+from flowsched.errors import quoted
 from flowsched.ledger import Ledger
 
 
@@ -43,26 +44,28 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
 )
 @click.option("--reason", type=REASON, help="Why: one line, kept with your login name.")
 @click.pass_obj
-def command(config_option: str | None, digest: str, reason: str | None) -> None:
+def command(config_option: str | None, digest: str, reason: str | None) -> int:
     """Accept a catalog that changes much, so that it is put in force.
 
-    A running daemon that holds it applies it within seconds, if the files are still the same; whatever else
-    it reads is not accepted by this. Counts once: until another catalog is put in force.
+    Only what the schedule files are now can be accepted. A running daemon that holds it applies it within
+    seconds, if the files are still the same; whatever else it reads is not accepted by this. Counts once:
+    until another catalog is put in force.
     """
     settings = need_settings(config_option)
-    by = f"{user()}@{socket.gethostname()}"
-    asyncio.run(_accept(settings.ledger, digest, by, reason))
-    click.echo(f"accepted by {by}: the catalog {digest}; a daemon that holds it applies it within seconds")
-    try:
-        revision = config.load_catalog(settings.schedules, settings).revision
-    except ConfigError:
-        click.echo("flowsched: the schedule files have problems now; see flowsched validate", err=True)
-        return
+    revision = config.load_catalog(settings.schedules, settings).revision
     if not revision.startswith(digest):
-        click.echo(f"flowsched: the schedule files are another catalog now: {revision}", err=True)
+        click.echo(
+            f"flowsched: nothing is accepted: the schedule files are another catalog now: {revision}",
+            err=True,
+        )
+        return FOUND
+    by = f"{user()}@{socket.gethostname()}"
+    asyncio.run(_accept(settings.ledger, revision, by, reason))
+    click.echo(f"accepted by {by}: the catalog {digest}; a daemon that holds it applies it within seconds")
+    return FINE
 
 
-async def _accept(url: str, digest: str, by: str, reason: str | None) -> None:
+async def _accept(url: str, revision: str, by: str, reason: str | None) -> None:
     # A reader makes no ledger where there is none, and does not bring an older one to our version.
     async with await Ledger.open_to_read(url), await Ledger.open(url) as ledger:
-        await ledger.accept(digest, SystemClock().now(), by, reason)
+        await ledger.accept(revision, SystemClock().now(), by, reason)

@@ -74,7 +74,10 @@ class LedgerReader:
         return await self._reader.do(lambda books: books.catalogs.terms_in_force())
 
     async def catalogs(self) -> list[AppliedCatalog]:
-        """Return every catalog that was put in force, oldest first; one that was read anew is there once."""
+        """Return every catalog that was put in force, oldest first.
+
+        One that was read anew is there again only where its commit is another.
+        """
         return await self._reader.do(lambda books: books.catalogs.applied())
 
     async def accepted_by(self, revision: str) -> str | None:
@@ -200,10 +203,17 @@ class Ledger(LedgerReader):
         which). Any other (new, its timing changed, enabled again) starts with a cursor at `at`, so that no
         fire time up to and including `at` is ever produced for it. What a cursor holds goes with it. A
         disabled or absent schedule loses its cursor; its term ends at `at`, or where its cursor is already
-        beyond that, at the cursor. The catalog is recorded where its revision is not that of the newest one
-        recorded.
+        beyond that, at the cursor. The catalog is recorded (`record`).
         """
         return await self._writer.do(lambda books: books.catalogs.apply(catalog, at))
+
+    async def record(self, catalog: Catalog, at: datetime) -> None:
+        """Record the catalog that is in force, where the newest record has another revision or commit.
+
+        Another commit is also one that was not clean and is now, or the other way round. Terms, cursors and
+        acceptances stay as they are.
+        """
+        await self._writer.do(lambda books: books.catalogs.record(catalog, at))
 
     async def accept(self, revision: str, at: datetime, by: str, reason: str | None) -> None:
         """Record that a catalog may be put in force however much it changes, until another one is.

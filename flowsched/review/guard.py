@@ -48,9 +48,11 @@ def mass_change(
     `before` has the timing of each schedule that is enabled so far, `schedules` are those of the new catalog,
     both by id. Too much is more than `max_change` in a hundred of those enabled and more than FEW; and to
     leave none enabled. A new id with the old timing that says `renamed_from` is no change, and neither is
-    a blackout, flow or policy.
+    a blackout, flow or policy. An id that was enabled before is not new, and so stands for itself alone.
     """
-    heirs = {one.renamed_from: one for one in schedules.values() if one.renamed_from}
+    heirs = {
+        one.renamed_from: one for id_, one in schedules.items() if one.renamed_from and id_ not in before
+    }
     removed = disabled = retimed = 0
     for id_, timing in before.items():
         schedule = schedules.get(id_) or heirs.get(id_)
