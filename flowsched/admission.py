@@ -28,7 +28,7 @@ class Due(NamedTuple):
     skip: str | None = None
     """Why a blackout leaves it out; None: it does not."""
     note: str | None = None
-    """What is to be noted of its run."""
+    """What is to be noted of its run; set exactly where a blackout has deferred the fire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ def _decide(schedule: Schedule, due: Due, now: datetime, *, latest: bool) -> Adm
         return _unsent(due, RunState.SKIPPED, due.skip)
     late = now - due.due_at
     if late <= ON_TIME:
-        return _sent(due, Origin.SCHEDULE)
+        # Blackouts gather what they defer, also of one flow: it goes one by one, after what is on schedule.
+        return _sent(due, Origin.SCHEDULE if due.note is None else Origin.CATCH_UP)
     lateness = f"{format_duration(late)} late"
     if schedule.catch_up is CatchUp.NONE:
         return _missed(due, f"{lateness}, and catch_up is none")
@@ -83,11 +84,10 @@ def _unsent(due: Due, state: RunState, reason: str) -> Admitted:
     return Admitted(due.fire_time, due.due_at, Origin.SCHEDULE, state, reason, due.note)
 
 
-LIFTED = (
-    "its blackout was lifted, or shortened, before this could be fired,"
-    " and an edit fires nothing that has passed"
+OTHER_BLACKOUT = (
+    "its blackout was changed before this could be fired, and an edit fires nothing that has passed"
 )
-"""Why a fire that a blackout deferred is not fired, where the blackout of a new catalog does not defer it."""
+"""Why a fire time that had come is not fired, where only the blackout of its schedule is another now."""
 
 
 def cut_off(schedule_id: str, schedules: Mapping[str, Schedule], *, deferred: bool = False) -> str:

@@ -32,7 +32,7 @@ class Verdict(StrEnum):
     DUE_NOW = "due_now"
     """It has no run yet, and is not late."""
     DEFERRED = "deferred"
-    """It has no run yet, as a blackout holds it, and is not late."""
+    """It has no run yet, as a blackout defers it, and is not late."""
     LOST = "lost"
     """It has no run, though it counts as accounted for, or nobody will account for it any more."""
     BEHIND = "behind"

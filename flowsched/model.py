@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_CHANGE = 25
 """In a hundred enabled schedules: what a reload may end or retime unless `flowsched.yaml` says otherwise."""
 
+DEFAULT_TARGET = "default"
+"""The target of a schedule that names none, where there are several."""
+
 FIRES_A_DAY = 288
 """One in five minutes: what a schedule may have without a warning, unless `flowsched.yaml` says otherwise."""
 
@@ -54,6 +57,7 @@ class Origin(StrEnum):
 
     SCHEDULE = "schedule"
     CATCH_UP = "catch_up"
+    """Sent after its time: caught up, or deferred by a blackout."""
 
 
 class RunState(StrEnum):
@@ -212,15 +216,17 @@ class Holidays:
     """As the package names it, such as BE; None: those of the whole country."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Ical:
     """A file in iCalendar format (RFC 5545); its events are the closed times."""
 
     file: str
     content: str
+    rules: str = ""
+    """A digest of the data of the zones that it names; empty where it names none, or they are not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Calendar:
     """Times at which something is closed, by a name that is unique over all files."""
 
@@ -570,6 +576,8 @@ class Term:
     """Fire times after it do not belong to the term; None while it is in force."""
     deferred_until: datetime | None
     """As in `Cursor`."""
+    blackout: str | None
+    """A digest of the blackout that its fires are under, empty without one; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

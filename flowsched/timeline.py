@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from flowsched.cron import Block, Horizon
-    from flowsched.model import Schedule, Timing
+    from flowsched.model import Blackout, Schedule, Timing
 
 MOST_CLOSURES = 1_000
 """So many closed times in a row are looked at for a fire that goes out."""
+_LOOKS = 10
+"""That are taken at one closed time, each as far as its end is looked for."""
 
+_A_YEAR = timedelta(days=366)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _BITS = 64
@@ -98,21 +102,51 @@ def next_out(schedule: Schedule, after: datetime) -> datetime | None:
     """Return when the first fire goes out whose fire time is after `after`; None: none does.
 
     That is its fire time, or the end of the closed time that it is deferred to. None also where a blackout
-    leaves out all of the next MOST_CLOSURES closed times.
+    leaves out all of the next MOST_CLOSURES closed times, or is closed for more than ten years.
     """
     timing, blackout = schedule.timing, schedule.blackout
-    if blackout is None:
-        return next(fire_times(timing, after), None)
     for _ in range(MOST_CLOSURES):
         fire_time = next(fire_times(timing, after), None)
-        if fire_time is None:
-            return None
-        closed = blackouts.closure(blackout, timing.timezone, fire_time, timing.rules)
-        if closed is None:
+        if fire_time is None or blackout is None:
             return fire_time
-        if closed.until is None or blackout.then is Then.DEFER:
+        opens = _opens(blackout, timing, fire_time)
+        if opens is None or opens == fire_time:
+            return opens
+        if blackout.then is Then.DEFER:
+            # The last one inside is deferred, if it sees the end.
+            since = max(fire_time, opens - blackouts.MOST_CLOSED) - timedelta.resolution
+            inside = next(fire_times(timing, since), None)
+            if inside is not None and inside < opens:
+                return opens
+        after = opens - timedelta.resolution
+    return None
+
+
+def work_out_blackouts(schedules: Iterable[Schedule], now: datetime) -> None:
+    """Work out when the blackouts of enabled schedules are closed this year and next, which may take long.
+
+    What is asked of them later is known then. What fails is left for who asks, and is told of it.
+    """
+    enabled = (each for each in schedules if each.enabled)
+    different = {
+        (id(each.blackout), each.timing.timezone, each.timing.rules): (each.blackout, each.timing)
+        for each in enabled
+    }
+    for blackout, timing in different.values():
+        if blackout is not None:
+            with suppress(Exception):
+                blackouts.closures(blackout, timing.timezone, now, now + _A_YEAR, timing.rules)
+
+
+def _opens(blackout: Blackout, timing: Timing, at: datetime) -> datetime | None:
+    """Return the first instant from `at` on at which it is open; None where that is out of sight."""
+    for _ in range(_LOOKS):
+        closed = blackouts.closure(blackout, timing.timezone, at, timing.rules)
+        if closed is None:
+            return at
+        if closed.until is not None:
             return closed.until
-        after = closed.until - timedelta.resolution
+        at += blackouts.MOST_CLOSED
     return None
 
 

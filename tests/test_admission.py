@@ -289,6 +289,7 @@ def term(id_: str, timing: Timing = TIMING) -> Term:
         cursor_at=T0,
         until_at=None,
         deferred_until=None,
+        blackout="",
     )
 
 

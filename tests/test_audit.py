@@ -38,6 +38,7 @@ def a_term(schedule_id: str = "nightly", **more: Any) -> Term:
         cursor_at=NOW,
         until_at=None,
         deferred_until=None,
+        blackout="",
     )
     return replace(term, **more)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsched import blackouts, cron
+from flowsched.blackouts.kept import Kept
 from flowsched.blackouts.walls import stretches_on_the_wall
 from flowsched.errors import Refused
 from flowsched.model import (
@@ -18,6 +22,7 @@ from flowsched.model import (
     Calendar,
     Days,
     Holidays,
+    Ical,
     Source,
     Span,
     Then,
@@ -216,6 +221,100 @@ def test_two_equal_calendars_are_told_alike_and_one_does_not_stand_in_for_anothe
 
     assert until(one, "2026-07-01T00:00") == until(same, "2026-07-01T00:00") == "2026-07-02T00:00"
     assert until(other, "2026-07-01T00:00") == "open"
+
+
+def test_what_was_worked_out_of_a_calendar_goes_with_it() -> None:
+    kept: Kept[Calendar, str] = Kept(lambda calendar: calendar.name)
+    calendar, other = a_calendar("one"), a_calendar("two")
+    gone = weakref.ref(calendar)
+    assert (kept.of(calendar), kept.of(other), kept.of(calendar)) == ("one", "two", "one")
+
+    del calendar
+    gc.collect()
+
+    assert gone() is None
+    assert list(kept._values.values()) == ["two"]
+
+
+def test_a_calendar_does_not_outlive_its_catalog() -> None:
+    blackout = a_blackout(days=(Days(date(2026, 7, 1), date(2026, 7, 1)),))
+    gone = weakref.ref(blackout.calendars[0])
+    blackouts.digest(blackout)
+    assert until(blackout, "2026-07-01T00:00") == "2026-07-02T00:00"
+
+    del blackout
+    gc.collect()
+
+    assert gone() is None
+
+
+# The digest.
+
+DAYS = (Days(date(2026, 7, 1), date(2026, 7, 1)), Days(date(2026, 8, 1), date(2026, 8, 2)))
+FULL = a_calendar(
+    timezone="Europe/Berlin",
+    rules="a" * 16,
+    days=DAYS,
+    spans=(Span(wall("2026-09-01T10:00"), wall("2026-09-01T11:00")),),
+    yearly=(YearlyDays((12, 24), (1, 1)),),
+    weekly=(WHOLE_WEEK,),
+    holidays=(Holidays("DE", None),),
+    ical=(Ical("a.ics", "text", "b" * 16),),
+)
+
+SAME = {
+    "another name": {"name": "other"},
+    "another description": {"description": "As agreed"},
+    "another place": {"source": Source("b.yaml", 9)},
+    "another file of the same content": {"ical": (Ical("b.ics", "text", "b" * 16),)},
+    "another order": {"days": DAYS[::-1]},
+}
+OTHER = {
+    "another zone": {"timezone": "Europe/Madrid"},
+    "no zone": {"timezone": None},
+    "other zone data": {"rules": "c" * 16},
+    "fewer days": {"days": DAYS[:1]},
+    "a span in UTC": {"spans": (Span(utc("2026-09-01T10:00"), utc("2026-09-01T11:00")),)},
+    "no yearly": {"yearly": ()},
+    "no weekly": {"weekly": ()},
+    "holidays of a part": {"holidays": (Holidays("DE", "BE"),)},
+    "another content": {"ical": (Ical("a.ics", "other", "b" * 16),)},
+    "other zone data of a file": {"ical": (Ical("a.ics", "text", "c" * 16),)},
+}
+
+
+@pytest.mark.parametrize("parts", SAME.values(), ids=SAME)
+def test_the_digest_of_a_blackout_is_the_same_for_what_changes_no_closed_time(parts: dict[str, Any]) -> None:
+    assert blackouts.digest(a_blackout(replace(FULL, **parts))) == blackouts.digest(a_blackout(FULL))
+
+
+@pytest.mark.parametrize("parts", OTHER.values(), ids=OTHER)
+def test_the_digest_of_a_blackout_is_another_for_what_may_change_a_closed_time(parts: dict[str, Any]) -> None:
+    assert blackouts.digest(a_blackout(replace(FULL, **parts))) != blackouts.digest(a_blackout(FULL))
+
+
+def test_the_digest_of_a_blackout_is_that_of_all_its_calendars_and_of_what_becomes_of_its_fires() -> None:
+    other = a_calendar(days=DAYS)
+    both = a_blackout(FULL, other)
+
+    assert blackouts.digest(a_blackout(other, FULL)) == blackouts.digest(both)
+    assert len({blackouts.digest(each) for each in (None, a_blackout(FULL), a_blackout(other), both)}) == 4
+    assert blackouts.digest(replace(both, then=Then.DEFER)) != blackouts.digest(both)
+    assert blackouts.digest(None) == ""
+
+
+def test_the_digest_of_a_blackout_depends_on_the_version_of_holidays(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = blackouts.digest(a_blackout(replace(FULL)))
+
+    monkeypatch.setattr("holidays.__version__", "0.0.1")
+
+    assert blackouts.digest(a_blackout(replace(FULL))) != before
+
+
+def test_the_digest_of_a_blackout_is_the_same_in_every_version_of_flowsched() -> None:
+    days = a_blackout(timezone="UTC", days=DAYS[:1])
+
+    assert blackouts.digest(days) == "bb7e8eb79b28695c"
 
 
 # Clock changes: against somebody who watches the clock.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flowsched import blackouts
+from flowsched import blackouts, cron
 from flowsched.errors import Refused
 from flowsched.model import Ical
 from tests.test_blackouts import STEADY, a_blackout, until, utc
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def ical(*events: str, before: str = "") -> str:
@@ -22,8 +28,7 @@ def ical(*events: str, before: str = "") -> str:
 
 
 def closed_by(text: str, at: str, zone: str = "Europe/Berlin") -> str | None:
-    blackouts.check_ical(text)
-    return until(a_blackout(ical=(Ical("a.ics", text),)), at, zone)
+    return until(a_blackout(ical=(blackouts.read_ical("a.ics", text.encode()),)), at, zone)
 
 
 ODD_ZONE = """BEGIN:VTIMEZONE
@@ -84,6 +89,8 @@ SHORT = "DTSTART:20260101T100000Z\nDURATION:PT1M"
         (f"{LONG}\nRDATE:20260105T100000", "2026-01-05T09:00", "2026-01-05T11:00"),
         (f"{LONG}\nRDATE;VALUE=PERIOD:20260105T000000/PT5H", "2026-01-05T00:00", "2026-01-05T04:00"),
         (f"{LONG}\nSTATUS:CANCELLED", "2026-01-01T09:00", "open"),
+        (f"{LONG}\nSTATUS:Cancelled", "2026-01-01T09:00", "open"),
+        (f"{LONG}\nSTATUS:CONFIRMED", "2026-01-01T09:00", "2026-01-01T11:00"),
         (f"{LONG}\nTRANSP:TRANSPARENT", "2026-01-01T09:00", "2026-01-01T11:00"),
         ("DTSTART:19700101T000000Z\nDTEND:20260201T000000Z", "2026-01-31T00:00", "2026-02-01T00:00"),
     ],
@@ -114,7 +121,7 @@ def test_a_zone_that_a_file_defines_is_that_file_s_alone() -> None:
     assert closed_by(near, "2026-07-01T08:00") == "2026-07-01T10:00"
     assert closed_by(far, "2026-07-01T05:00") == "2026-07-01T07:00"
     with pytest.raises(Refused, match="unknown time zone 'Ours'"):
-        blackouts.check_ical(ical(event))
+        blackouts.read_ical("a.ics", ical(event).encode())
 
 
 def test_a_file_may_name_the_zone_of_its_floating_times() -> None:
@@ -150,6 +157,19 @@ def test_a_file_may_name_the_zone_of_its_floating_times() -> None:
         (ical("DTSTART:20260101T100000Z\nDURATION:P999999999W"), "cannot be read"),
         (ical("DTSTART:00010101T100000Z\nRRULE:FREQ=DAILY"), "repeats from too far away"),
         (ical("DTSTART:20260101T100000Z\nDURATION:P800D\nRRULE:FREQ=DAILY"), "repeats and is too long"),
+        (ical("DTSTART:00010101T000000\nDTEND:99991231T000000"), "is too long"),
+        (ical("DTSTART;VALUE=DATE:20260101\nDTEND;VALUE=DATE:99991231"), "is too long"),
+        (
+            ical(f"{SHORT}\nRRULE:FREQ=YEARLY;UNTIL=20300101T000000Z;BYMONTH=2;BYMONTHDAY=30"),
+            "BYMONTHDAY=30;BYMONTH=2', which never comes true",
+        ),
+        (ical(f"{SHORT}\nRRULE:FREQ=MONTHLY;COUNT=3;BYMONTH=2;BYMONTHDAY=31"), "which never comes true"),
+        (
+            ical(
+                *[f"DTSTART:202611{day:02}T000000Z\nDURATION:PT1M\nRRULE:FREQ=DAILY" for day in range(1, 29)]
+            ),
+            "the file has 10,192 events in 2027, repeated ones counted",
+        ),
         (ical(f"{SHORT}\nRRULE:FREQ=SECONDLY"), "'FREQ=SECONDLY' repeats too often"),
         (ical(f"{SHORT}\nRRULE:FREQ=HOURLY;COUNT=3"), "repeats too often"),
         (ical(f"{SHORT}\nRR\n ULE:FREQ=SECO\n NDLY"), "'FREQ=SECONDLY' repeats too often"),
@@ -179,16 +199,38 @@ def test_a_file_may_name_the_zone_of_its_floating_times() -> None:
 )
 def test_a_file_that_lies_is_refused_when_it_is_read(text: str, told: str) -> None:
     with pytest.raises(Refused) as caught:
-        blackouts.check_ical(text)
+        blackouts.read_ical("a.ics", text.encode())
 
     assert told in str(caught.value)
 
 
-def test_a_rule_that_never_comes_true_ends() -> None:
-    never = ical(f"{SHORT}\nRRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30")
+def test_far_beyond_all_events_it_is_open() -> None:
+    rare = ical(f"{SHORT}\nRRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;INTERVAL=3")
 
-    assert closed_by(never, "2027-01-01T10:00") == "open"
-    assert until(a_blackout(ical=(Ical("a.ics", never),)), "8000-01-01T10:00") == "open"
+    assert closed_by(rare, "2027-01-01T10:00") == "open"
+    assert closed_by(rare, "8000-01-01T10:00") == "open"
+
+
+def test_a_file_keeps_to_the_zone_data_that_it_was_read_with(tmp_path: Path) -> None:
+    text = ical("DTSTART;TZID=Europe/Berlin:20260701T100000\nDURATION:PT2H")
+    floating = ical("DTSTART:20260701T100000\nDURATION:PT2H", before="X-WR-TIMEZONE:Europe/Berlin")
+    tokyo = files("tzdata").joinpath("zoneinfo", "Asia", "Tokyo").read_bytes()
+    for folder, name in (("Europe", "Berlin"), ("Etc", "UTC")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(tokyo)
+
+    usual = [blackouts.read_ical("a.ics", each.encode()) for each in (text, floating)]
+    with cron.zone_data(tmp_path):
+        other = [blackouts.read_ical("a.ics", each.encode()) for each in (text, floating)]
+
+    assert {until(a_blackout(ical=(each,)), "2026-07-01T08:00", "UTC") for each in usual} == {
+        "2026-07-01T10:00"
+    }
+    assert {until(a_blackout(ical=(each,)), "2026-07-01T01:00", "UTC") for each in other} == {
+        "2026-07-01T03:00"
+    }
+    assert len({each.rules for each in usual} | {each.rules for each in other}) == 2
+    assert blackouts.read_ical("a.ics", ical(SHORT).encode()).rules == ""
 
 
 def test_what_fails_only_when_it_is_asked_is_refused_then() -> None:
@@ -199,9 +241,9 @@ def test_what_fails_only_when_it_is_asked_is_refused_then() -> None:
 
 
 def test_a_byte_order_mark_is_read_and_other_bytes_are_told() -> None:
-    assert blackouts.decode_ical(b"\xef\xbb\xbfBEGIN") == "BEGIN"
+    assert blackouts.read_ical("a.ics", b"\xef\xbb\xbf" + ical(SHORT).encode()).content == ical(SHORT)
     with pytest.raises(Refused, match="byte 3 of the file is not UTF-8"):
-        blackouts.decode_ical(b"ab\xff")
+        blackouts.read_ical("a.ics", b"ab\xff")
 
 
 LINES = st.sampled_from(
@@ -245,7 +287,7 @@ LINES = st.sampled_from(
 def test_arbitrary_lines_are_used_or_refused(lines: list[str]) -> None:
     text = "\r\n".join(["BEGIN:VCALENDAR", *lines, "END:VCALENDAR"])
     try:
-        blackouts.check_ical(text)
+        blackouts.read_ical("a.ics", text.encode())
     except Refused:
         return
 

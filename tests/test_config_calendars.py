@@ -166,6 +166,12 @@ def test_schedules_that_say_the_same_share_one_record(tmp_path: Path) -> None:
     assert a.blackout is b.blackout
 
 
+def test_a_date_out_of_range_is_told_with_the_range(tmp_path: Path) -> None:
+    (told,) = problems_of(tmp_path, a="calendars: {c: {dates: [9999-01-01..9999-01-02]}}")
+
+    assert told.endswith("'9999-01-01' is out of range; allowed: years from 1970 to 9998")
+
+
 def test_a_name_that_nothing_has_is_told_with_every_other_fault_of_its_schedule(tmp_path: Path) -> None:
     text = (
         f"{SUMMER}schedules:\n  a: {{cron: soon, timezone: UTC, flow: 1, blackout: {{calendars: [sumer]}}}}"
@@ -366,6 +372,19 @@ def test_the_revision_depends_on_the_data_of_the_zones_that_are_used(
     monkeypatch.setattr(cron, "zone_rules", lambda name: f"changed {name}")
 
     assert before != loaded(tmp_path, a=text).revision
+
+
+@pytest.mark.usefixtures("_nothing_remembered")
+def test_the_revision_depends_on_the_data_of_the_zones_that_a_file_beside_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = "DTSTART;TZID=Asia/Tokyo:20260701T100000"
+    lines = ["BEGIN:VCALENDAR", "BEGIN:VEVENT", event, "DURATION:PT2H", "END:VEVENT", "END:VCALENDAR"]
+    (tmp_path / "c.ics").write_text("\n".join(lines), encoding="utf-8")
+    before = loaded(tmp_path, a="calendars: {c: {ical: [c.ics]}}").revision
+    monkeypatch.setattr(cron, "zone_rules", lambda name: f"changed {name}")
+
+    assert before != loaded(tmp_path, a="calendars: {c: {ical: [c.ics]}}").revision
 
 
 def test_the_revision_depends_on_the_version_of_holidays_where_they_are_used(

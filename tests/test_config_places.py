@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowsched.config import Places, load_catalog
+from flowsched.config import Places, load_catalog, where_written
+from flowsched.config.files import real_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,3 +52,27 @@ def test_where_the_file_has_changed_meanwhile_the_id_must_do(now: str | None, tm
         file.write_text(now)
 
     assert Places()(nightly, ("cron",)) == (str(file), 5, 1)
+
+
+@pytest.mark.parametrize("name", ["a\nb.yaml", "a\tb.yaml", "a\u00a0b.yaml", "a\u202eb.yaml", "a\udcff.yaml"])
+def test_a_file_is_found_by_the_name_under_which_it_is_shown(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "s\x7f"
+    folder.mkdir()
+    (folder / name).write_text(FILE)
+    (folder / r"c\n.txt").write_text("")
+    nightly = load_catalog("s\x7f", None).schedules["nightly"]
+
+    assert nightly.source.file.isprintable()
+    assert Places()(nightly, ("cron",))[1:] == (6, 11)
+    assert where_written(nightly, None, [("cron",)])["cron",].source.line == 6
+
+
+def test_of_two_files_that_are_shown_alike_neither_is_taken_for_the_other(tmp_path: Path) -> None:
+    for name in ("a\n", "a\\n"):
+        (tmp_path / name).write_text("")
+
+    assert real_path(tmp_path / r"a\n") == tmp_path / r"a\n"
+    assert real_path(tmp_path / r"b\n" / "c") == tmp_path / r"b\n" / "c"

@@ -46,7 +46,7 @@ DAY = datetime(2026, 3, 10, tzinfo=UTC)
 BOUND = 20.0
 """Real seconds for what a process is to do."""
 
-BY_HAND = {"resolve", "accept"}
+BY_HAND = {"resolve", "accept", "record"}
 """What no daemon writes."""
 
 SETTINGS = """\

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowsched import audit, blackouts, cron
-from flowsched.admission import LIFTED
+from flowsched.admission import OTHER_BLACKOUT
 from flowsched.audit import Tally
 from flowsched.engine.alarms import LOOK_AGAIN
 from flowsched.engine.engine import FAULT_PAUSE, LEDGER_PAUSE, MOST_ROWS
@@ -120,7 +122,7 @@ async def test_of_a_closed_time_the_last_fire_goes_out_at_its_end_with_its_own_f
     assert desk.fired(SKIPPED) == ["held 12:10", "held 12:20"]
     assert desk.fired() == ["held 12:30", "held 12:40"]
     first = next(run for run in desk.runs if run.fire_time == at(12, 30))
-    assert (first.claimed_at, first.due_at, first.origin) == (at(12, 35), at(12, 35), Origin.SCHEDULE)
+    assert (first.claimed_at, first.due_at, first.origin) == (at(12, 35), at(12, 35), Origin.CATCH_UP)
     assert (first.note, first.reason) == ("deferred, blackout: freeze", None)
     assert first.deadline == at(12, 35) + RETRY.deadline
     assert first.predicted_instance == "3377-20260310123000"
@@ -413,12 +415,11 @@ async def test_a_machine_that_slept_over_the_end_sends_within_fifteen_seconds(de
 
 
 HELD = every(30, deferred((at(12, 15), at(12, 50))), catch_up=CatchUp.ALL, catch_up_window=DAY)
-ENDS_NOW, ENDED = deferred((at(12, 15), at(12, 40))), deferred((at(12, 15), at(12, 32)))
+ENDED = deferred((at(12, 15), at(12, 32)))
 
 LIFTS = {
     "lifted": replace(HELD, blackout=None),
     "over by now": replace(HELD, blackout=ENDED),
-    "ends now": replace(HELD, blackout=ENDS_NOW),
     "lifted and renamed": replace(HELD, id="new", renamed_from="held", blackout=None),
     "lifted, and another flow": replace(HELD, blackout=None, flow=2430),
     "skips, and over by now": replace(HELD, blackout=closed((at(12, 15), at(12, 29)))),
@@ -441,7 +442,7 @@ async def test_a_blackout_that_is_lifted_fires_nothing_that_has_passed(
     await desk.minutes(25)
 
     assert desk.fired(MISSED) == ["held 12:30"]
-    assert [run.reason for run in desk.runs if run.state is MISSED] == [LIFTED]
+    assert [run.reason for run in desk.runs if run.state is MISSED] == [OTHER_BLACKOUT]
     assert desk.fired() == [f"{after.id} 13:00"]
     assert await audited(desk) == {"aligned": 2}
 
@@ -468,6 +469,110 @@ async def test_a_closed_time_that_ends_earlier_or_later_now_is_what_counts(
         (at(12, 30), goes_out),
         (at(13), at(13)),
     ]
+
+
+@pytest.mark.parametrize("restarted", [True, False], ids=["restarted", "reloaded"])
+@pytest.mark.parametrize(("end", "state"), [(at(12, 40), RunState.CLAIMED), (at(12, 38), MISSED)])
+async def test_what_goes_out_just_now_under_another_blackout_is_fired(
+    desk: Desk, end: datetime, state: RunState, *, restarted: bool
+) -> None:
+    await desk.apply(HELD)
+    await desk.minutes(39)
+    desk.clock.advance(60)
+
+    changed = replace(HELD, blackout=deferred((at(12, 15), end)))
+    await (desk.restart(changed) if restarted else desk.apply(changed, revision="r2"))
+    await desk.settled()
+
+    (run,) = desk.runs
+    assert (run.state, run.fire_time, run.claimed_at) == (state, at(12, 30), at(12, 40))
+
+
+CLOSED = (at(12, 15), at(12, 50))
+ANOTHERS = {
+    # Under the first one, from 12:15 to 12:50; down from 12:28 to 12:45.
+    "lifted": (None, "missed 12:30, missed 12:40, claimed 12:50"),
+    "over by 12:35": (closed((at(12, 15), at(12, 35))), "skipped 12:30, missed 12:40, claimed 12:50"),
+    "defers, over by 12:35": (
+        deferred((at(12, 15), at(12, 35))),
+        "missed 12:30, missed 12:40, claimed 12:50",
+    ),
+    "over just now": (deferred((at(12, 15), at(12, 45))), "skipped 12:30, claimed 12:40, claimed 12:50"),
+    "defers": (deferred(CLOSED), "skipped 12:30, claimed 12:40, claimed 12:50"),
+    "the same": (closed(CLOSED), "skipped 12:30, skipped 12:40, claimed 12:50"),
+    "begins later": (closed((at(12, 35), at(13))), "missed 12:30, skipped 12:40, skipped 12:50"),
+}
+
+
+@pytest.mark.parametrize(("blackout", "expected"), ANOTHERS.values(), ids=ANOTHERS)
+async def test_a_blackout_that_was_changed_while_nobody_kept_the_schedules_fires_nothing_that_has_passed(
+    desk: Desk, blackout: Blackout | None, expected: str
+) -> None:
+    schedule = every(10, closed(CLOSED), catch_up=CatchUp.ALL, catch_up_window=DAY)
+    await desk.apply(schedule)
+    await desk.minutes(28)
+
+    desk.clock.step(at(12, 45))
+    await desk.restart(replace(schedule, blackout=blackout))
+    await desk.settled()
+    await desk.minutes(7)
+
+    runs = sorted(desk.runs, key=lambda run: run.fire_time)
+    found = [f"{run.state} {run.fire_time:%H:%M}" for run in runs if run.fire_time > at(12, 20)]
+    assert ", ".join(found) == expected
+    assert {run.reason for run in runs if run.state is MISSED} <= {OTHER_BLACKOUT}
+    assert not [run for run in runs if run.origin is Origin.CATCH_UP and run.note is None]
+    assert await audited(desk) == {"aligned": 5}
+
+
+async def test_a_blackout_that_is_new_after_downtime_fires_nothing_that_has_passed_either(desk: Desk) -> None:
+    schedule = every(10, None, catch_up=CatchUp.ALL, catch_up_window=DAY)
+    await desk.apply(schedule)
+
+    desk.clock.step(at(12, 25))
+    await desk.restart(replace(schedule, blackout=closed((at(12, 15), at(12, 30)))))
+    await desk.settled()
+
+    assert (desk.fired(MISSED), desk.fired(SKIPPED), desk.fired()) == (["held 12:10"], ["held 12:20"], [])
+
+
+async def test_another_description_is_no_other_blackout(desk: Desk) -> None:
+    blackout = closed((at(13), at(14)))
+    schedule = every(10, blackout, catch_up=CatchUp.ALL)
+    await desk.apply(schedule)
+    calendars = tuple(replace(one, description="As agreed") for one in blackout.calendars)
+
+    desk.clock.step(at(12, 25))
+    await desk.restart(replace(schedule, blackout=replace(blackout, calendars=calendars)))
+    await desk.settled()
+
+    assert desk.fired() == ["held 12:10", "held 12:20"]
+
+
+async def test_a_long_backlog_under_another_blackout_is_missed_to_its_end(desk: Desk) -> None:
+    schedule = a_schedule("held", "* * * * *", catch_up=CatchUp.ALL, blackout=closed((at(13), at(14))))
+    await desk.apply(schedule, replace(schedule, id="other", flow=1))
+
+    desk.clock.step(START + (2 * MOST_ROWS + 300) * MINUTE)
+    await desk.restart(replace(schedule, blackout=None), replace(schedule, id="other", flow=1, blackout=None))
+    await desk.settled()
+
+    # The last two have come within the minute.
+    assert desk.fired() == ["held 02:19", "held 02:20", "other 02:19", "other 02:20"]
+    assert len(desk.fired(MISSED)) == 2 * (2 * MOST_ROWS + 298)
+
+
+async def test_a_term_of_an_old_version_is_under_no_other_blackout(desk: Desk, tmp_path: Path) -> None:
+    schedule = every(10, closed((at(13), at(14))), catch_up=CatchUp.ALL)
+    await desk.apply(schedule)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as database, database:
+        database.execute("UPDATE timings SET blackout = NULL")
+
+    desk.clock.step(at(12, 25))
+    await desk.restart(schedule)
+    await desk.settled()
+
+    assert desk.fired() == ["held 12:10", "held 12:20"]
 
 
 async def test_a_closed_time_that_now_holds_a_later_fire_too_sends_that_one_instead(desk: Desk) -> None:
@@ -643,8 +748,8 @@ async def test_an_edit_comes_into_force_though_a_calendar_fails(
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(blackouts, "closure", fails)
-    await desk.apply(HELD, revision="r2")
-    assert "not known whether a fire is still deferred" in caplog.text
+    await desk.apply(replace(HELD, blackout=ENDED), revision="r2")
+    assert "not known which fires another blackout leaves out" in caplog.text
     await desk.apply(every(30, None, "other", flow=1), revision="r3")
     await desk.settled()
 
@@ -671,3 +776,26 @@ async def test_a_schedule_that_is_always_skipped_has_no_next_fire(desk: Desk) ->
     await desk.apply(every(10, closed(weekly=(always,))))
 
     assert desk.engine.next_fire() is None
+
+
+async def test_what_is_deferred_of_one_flow_to_one_end_has_time_to_go_one_by_one(desk: Desk) -> None:
+    blackout = deferred((at(12, 5), at(13)))
+    bunch = [a_schedule(f"s{n}", f"{10 + n} 12 * * *", flow=1, blackout=blackout) for n in range(3)]
+    await desk.apply(*bunch)
+
+    await desk.minutes(60)
+
+    assert desk.fired() == ["s0 12:10", "s1 12:11", "s2 12:12"]
+    assert {run.origin for run in desk.runs} == {Origin.CATCH_UP}
+    assert [run.deadline for run in desk.runs] == [at(13, 15), at(13, 30), at(13, 45)]
+
+
+async def test_a_deferred_fire_that_goes_out_at_its_end_is_not_called_late(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    await desk.apply(every(30, deferred((at(12, 15), at(12, 50)))))
+
+    await desk.minutes(52)
+
+    assert desk.fired() == ["held 12:30"]
+    assert "fires were late" not in caplog.text

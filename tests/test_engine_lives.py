@@ -49,17 +49,26 @@ class Oracle:
 
     def edit(self, to: Schedule, now: datetime) -> None:
         """Put another version in force; what came before `now` is accounted for unless nobody was there."""
-        lost = []
         if to.timing != self.schedule.timing or not to.enabled:
-            lost = self._came(now)
-        elif self.held is not None and self.held[1] > now:
-            out_at = replace(self, schedule=to)._out_at(self.held[0])
-            lost = [self.held[0]] if out_at is not None and out_at <= now else []
-        for fire_time in lost:
-            self._end(fire_time, RunState.MISSED)
+            for fire_time in self._came(now):
+                self._end(fire_time, RunState.MISSED)
+        elif _said(to.blackout) != _said(self.schedule.blackout):
+            self._go_by_another(replace(self, schedule=to), now)
         if to.timing != self.schedule.timing or not self.schedule.enabled:
             self.cursor = now
         self.schedule = to
+
+    def _go_by_another(self, to: Oracle, now: datetime) -> None:
+        """Account for what has come as another blackout has it, firing nothing that has passed."""
+        for fire_time in self._came(now):
+            out_at = to._out_at(fire_time)
+            if out_at is None:
+                self._end(fire_time, RunState.SKIPPED)
+            elif out_at > now:
+                return
+            else:
+                just_now = now - out_at <= MINUTE
+                self._end(fire_time, RunState.CLAIMED if just_now else RunState.MISSED)
 
     def _came(self, now: datetime) -> list[datetime]:
         if not self.schedule.enabled:
@@ -83,6 +92,11 @@ class Oracle:
             open_at += MINUTE
         last = next(timeline.fire_times(self.schedule.timing, fire_time)) >= open_at
         return open_at if last and blackout.then is Then.DEFER else None
+
+
+def _said(blackout: Blackout | None) -> object:
+    """Return what two blackouts that do the same have in common."""
+    return blackout and (blackout.then, {span for each in blackout.calendars for span in each.spans})
 
 
 def _is_closed(blackout: Blackout | None, at: datetime) -> bool:

@@ -199,7 +199,7 @@ async def test_a_ledger_of_the_second_version_holds_nothing_back(tmp_path: Path)
         await ledger.claim([], [Cursor("a", NIGHTLY, NIGHT, NIGHT + MINUTE)])
         (holding,) = await ledger.terms()
 
-    assert (found.cursor_at, found.deferred_until) == (NIGHT, None)
+    assert (found.cursor_at, found.deferred_until, found.blackout) == (NIGHT, None, None)
     assert holding.deferred_until == NIGHT + MINUTE
 
 

@@ -98,6 +98,7 @@ def begun(one: Schedule, timing: Timing, at: datetime) -> Term:
         cursor_at=at,
         until_at=None,
         deferred_until=None,
+        blackout="",
     )
 
 

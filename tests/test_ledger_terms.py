@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flowsched import blackouts
 from flowsched.ledger import Ledger
 from flowsched.model import Cursor, Schedule, Term, Timing
+from tests.builders import closed
 from tests.test_ledger import HOURLY, LATER, MINUTE, NIGHT, NIGHTLY, catalog, schedule, trace, url_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def term(id_: str = "a", timing: Timing = NIGHTLY, **changes: Any) -> Term:
         "cursor_at": NIGHT,
         "until_at": None,
         "deferred_until": None,
+        "blackout": "",
     }
     return Term(**(usual | changes))
 
@@ -262,6 +265,18 @@ async def test_a_renamed_schedule_goes_on_with_what_is_held(ledger: Ledger) -> N
 
     assert found == {"new": Cursor("new", NIGHTLY, NIGHT, LATER)}
     assert (await ledger.terms_in_force())["new"].deferred_until == LATER
+
+
+async def test_a_term_knows_its_blackout_as_of_the_latest_catalog(ledger: Ledger) -> None:
+    blackout = closed((NIGHT, LATER))
+    await ledger.apply(catalog("r1", timed("plain"), timed("changed")), NIGHT)
+
+    await ledger.apply(catalog("r2", timed("plain"), timed("changed", blackout=blackout)), LATER)
+    changed = {id_: one.blackout for id_, one in (await ledger.terms_in_force()).items()}
+    await ledger.apply(catalog("r3", timed("plain"), timed("changed")), LATER)
+
+    assert changed == {"plain": "", "changed": blackouts.digest(blackout)}
+    assert (await ledger.terms_in_force())["changed"].blackout == ""
 
 
 async def test_another_timing_begins_without_anything_held(ledger: Ledger) -> None:

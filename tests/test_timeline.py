@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsched import cron, timeline
+from flowsched import blackouts, cron, timeline
 from flowsched.model import Timing
 from tests.builders import T0, a_schedule, closed, deferred
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flowsched.model import Schedule
+    from flowsched.model import Blackout, Schedule
 
 MINUTE = timedelta(minutes=1)
 MILLISECOND = timedelta(milliseconds=1)
@@ -264,3 +264,61 @@ def test_a_closed_time_is_read_by_the_zone_data_of_the_timing(tmp_path: Path) ->
 
     assert holds(a_schedule(cron="0 * * * *", zone="Europe/Berlin", blackout=blackout), 15) == {11: None}
     assert holds(replace(a_schedule(blackout=blackout), timing=moved), 15) == {3: None}
+
+
+LONG = (T0 - DAY, T0 + timedelta(days=1_000))
+YEAR = timedelta(days=365)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "goes_out"),
+    [
+        (a_schedule(), T0 + timedelta(hours=2, minutes=30)),
+        (a_schedule(blackout=closed(FREEZE)), T0 + timedelta(days=1, hours=2, minutes=30)),
+        (a_schedule(blackout=deferred(FREEZE)), FREEZE[1]),
+        # A closed time of which no end is seen at first.
+        (a_schedule(blackout=closed(LONG)), LONG[1] + timedelta(hours=2, minutes=30)),
+        (a_schedule(blackout=deferred(LONG)), LONG[1]),
+        (a_schedule(cron="0 0 1 6 *", blackout=deferred(LONG)), LONG[1]),
+        (a_schedule(cron="0 0 29 2 *", blackout=deferred(LONG)), LONG[1]),
+        # Its last fire inside does not see the end, 411 days later.
+        (
+            a_schedule(cron="0 0 29 2 *", blackout=deferred((T0, T0 + timedelta(days=1_200)))),
+            datetime(2032, 2, 29, tzinfo=UTC),
+        ),
+        (a_schedule(blackout=closed((T0, T0 + 12 * YEAR))), None),
+        (a_schedule(ends_at=T0 + DAY, blackout=closed(FREEZE)), None),
+    ],
+)  # fmt: skip
+def test_what_goes_out_next_is_found_behind_closed_times_however_long(
+    schedule: Schedule, goes_out: datetime | None
+) -> None:
+    assert timeline.next_out(schedule, T0) == goes_out
+
+
+def test_closed_times_are_worked_out_beforehand_whatever_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def closures(blackout: Blackout, zone: str, begin: datetime, end: datetime, rules: str) -> None:
+        asked.append((blackout.calendars[0].name, zone, begin.year, end.year, rules))
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(blackouts, "closures", closures)
+    first, second = closed(FREEZE, name="first"), closed(FREEZE, name="second")
+    timeline.work_out_blackouts(
+        [
+            a_schedule("a", blackout=first),
+            a_schedule("b", cron="0 * * * *", blackout=first),
+            a_schedule("c", zone="Europe/Berlin", blackout=first),
+            a_schedule("d", blackout=second),
+            a_schedule("e", blackout=closed(FREEZE, name="off"), enabled=False),
+            a_schedule("f"),
+        ],
+        T0,
+    )
+
+    assert asked == [
+        ("first", "UTC", 2026, 2027, ""),
+        ("first", "Europe/Berlin", 2026, 2027, ""),
+        ("second", "UTC", 2026, 2027, ""),
+    ]

@@ -35,7 +35,7 @@ def closure(blackout: Blackout, timezone: str, at: datetime, rules: str = "") ->
     Closed is while any of the calendars is, and what follows on without a gap belongs to it. `at` is aware; a
     closed time begins inclusively and ends exclusively. `timezone` and `rules` are those of the schedule's
     timing, for calendars without a zone of their own. Raises Refused where a calendar cannot be read, which
-    `check_holidays` and `check_ical` find out beforehand.
+    `check_holidays` and `read_ical` find out beforehand.
     """
     at, zone = at.astimezone(UTC), cron.zone(timezone, rules)
     for calendar in blackout.calendars:

@@ -6,8 +6,9 @@ leave out, or mend, much that a person should hear of: a fire in what was meant 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ _EASY_FILTERS = {"BYMONTH", "BYDAY", *_TIMES}
 """Those that let a day pass within a few of them, so that the next is soon found."""
 _WEEK = 7
 _LONGEST_REPEATED = timedelta(days=366)
+_LONGEST = timedelta(days=366_000)
+"""With a longer one the libraries leave the calendar; a thousand years are as good as for ever."""
+_UNBOUNDED = re.compile(r"(?:^|;)(?:COUNT|UNTIL)=[^;]*", re.IGNORECASE)
 
 
 def check_lines(text: str) -> None:
@@ -51,6 +55,7 @@ def check_events(events: list[Any]) -> None:
         _check_written(event)
         _check_zones(event)
         _check_ends(event)
+        _check_ever(event)
     # Of two with one name, the library would take one and leave the other out.
     keys = ("UID", "RECURRENCE-ID", "SEQUENCE")
     names = Counter(tuple(_written(event.get(key)) for key in keys) for event in events if "UID" in event)
@@ -130,11 +135,25 @@ def _check_ends(event: Any) -> None:
     whole_days = not isinstance(start, datetime)
     if length < timedelta(0) or (end is not None and whole_days and not length):
         raise _refused(event, "does not end later than it begins", "an end later than its DTSTART")
+    if length > _LONGEST:
+        raise _refused(event, "is too long", f"at most {_LONGEST.days:,} days")
     repeats = "RRULE" in event or "RDATE" in event
     if repeats and start.year not in YEARS:
         raise _refused(event, "repeats from too far away", f"a DTSTART from {YEARS[0]} to {YEARS[-1]}")
     if repeats and length > _LONGEST_REPEATED:
         raise _refused(event, "repeats and is too long", f"at most {_LONGEST_REPEATED.days} days")
+
+
+def _check_ever(event: Any) -> None:
+    """Refuse a rule that never comes true: each look at a year would follow it to the end of the calendar."""
+    from dateutil.rrule import rrulestr  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    start, rules = event["DTSTART"].dt, event.get("RRULE", [])
+    first = datetime.combine(start, start.time() if isinstance(start, datetime) else time())
+    for rule in rules if isinstance(rules, list) else [rules]:
+        text = rule.to_ical().decode()
+        if next(iter(rrulestr(_UNBOUNDED.sub("", text).lstrip(";"), dtstart=first)), None) is None:
+            raise _refused(event, f"has the rule {quoted(text)}, which never comes true", ALLOWED)
 
 
 def _refused(event: Any, what: str, allowed: str) -> Refused:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from flowsched import cron
 from flowsched.blackouts.ical import events_between
+from flowsched.blackouts.kept import Kept
 from flowsched.blackouts.walls import stretches_on_the_wall
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 YEARS = range(1970, 9998)
 """In which calendars are looked at: far enough from the ends of all time for every zone."""
-_KEPT = 4_096
 _MINUTE = timedelta(minutes=1)
 _MARGIN = timedelta(days=2)
 """More than any zone's clock differs from UTC."""
@@ -40,7 +39,7 @@ def closed_until(calendar: Calendar, zone: ZoneInfo, at: datetime) -> datetime |
     It may go on being closed after it, which another question tells. `at` is in UTC; `zone` is for a
     calendar without its own. Raises Refused for a calendar that cannot be read.
     """
-    starts, ends = _stretches(_Same(calendar), _zone(calendar, zone), at.year)
+    starts, ends = _stretches(calendar, _zone(calendar, zone), at.year)
     position = bisect(starts, at) - 1
     return ends[position] if position >= 0 and at < ends[position] else None
 
@@ -53,7 +52,7 @@ def closed_between(
     No two of them touch. What goes on after the year of `end` may be cut off there. Else as `closed_until`.
     """
     years = [
-        _stretches(_Same(calendar), _zone(calendar, zone), year)
+        _stretches(calendar, _zone(calendar, zone), year)
         for calendar in calendars
         for year in range(begin.year, end.year + 1)
     ]
@@ -66,29 +65,18 @@ def _zone(calendar: Calendar, zone: ZoneInfo) -> ZoneInfo:
     return zone if calendar.timezone is None else cron.zone(calendar.timezone, calendar.rules)
 
 
-class _Same:
-    """A calendar as a key: to compare two by what they hold would take longer than the answer."""
-
-    __slots__ = ("calendar",)
-
-    def __init__(self, calendar: Calendar) -> None:
-        self.calendar = calendar
-
-    def __hash__(self) -> int:
-        return id(self.calendar)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.calendar is other.calendar
-
-
-@lru_cache(maxsize=_KEPT)
-def _stretches(same: _Same, zone: ZoneInfo, year: int) -> Stretches:
+def _stretches(calendar: Calendar, zone: ZoneInfo, year: int) -> Stretches:
     """Return when a calendar is closed in a year of UTC."""
     if year not in YEARS:
         return [], []
-    begin, end = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
-    found = _closed(same.calendar, zone, begin, end)
-    return _merged((start, stop) for start, stop in found if begin < stop and start < end and start < stop)
+    years = _YEARS_OF.of(calendar)
+    if (zone, year) not in years:
+        begin, end = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+        found = _closed(calendar, zone, begin, end)
+        years[zone, year] = _merged(
+            (start, stop) for start, stop in found if begin < stop and start < end and start < stop
+        )
+    return years[zone, year]
 
 
 def _closed(calendar: Calendar, zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[Stretch]:
@@ -123,3 +111,10 @@ def _merged(found: Iterable[Stretch]) -> Stretches:
             starts.append(start)
             ends.append(stop)
     return starts, ends
+
+
+def _no_years(_: Calendar) -> dict[tuple[ZoneInfo, int], Stretches]:
+    return {}
+
+
+_YEARS_OF = Kept(_no_years)

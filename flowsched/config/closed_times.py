@@ -6,7 +6,7 @@ import re
 from datetime import date, time
 from typing import TYPE_CHECKING, TypeVar
 
-from flowsched.config.points import point
+from flowsched.config.points import YEARS_ALLOWED, point
 from flowsched.errors import Refused, quoted
 from flowsched.model import Days, Span, WeeklyWindow, YearlyDays
 from flowsched.near import did_you_mean
@@ -74,7 +74,8 @@ def _two(text: str, read: Callable[[str], _End], allowed: str) -> tuple[_End, _E
     try:
         return read(first), read(last if between else first)
     except Refused as refused:
-        raise Refused(refused.message, allowed) from None
+        of_years = refused.allowed == YEARS_ALLOWED
+        raise Refused(refused.message, refused.allowed if of_years else allowed) from None
 
 
 def _day_of_year(text: str) -> tuple[int, int]:

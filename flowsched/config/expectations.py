@@ -21,7 +21,7 @@ from flowsched.model import Expectation, Source, Span
 from flowsched.near import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from flowsched.config.findings import KeyPath
     from flowsched.config.reader import Node, Position
@@ -88,13 +88,12 @@ class _File:
         """Yield those that have no problem."""
         tests = self._node.get(("tests",))
         for index in tests.children if tests else ():
-            expectation = self._expectation(("tests", index))
+            path = ("tests", index)
+            expectation = None if self._findings.is_faulty(path) else self._expectation(path)
             if expectation:
                 yield expectation
 
     def _expectation(self, path: KeyPath) -> Expectation | None:
-        if self._findings.is_faulty(path):
-            return None
         own = typed_values(self._node, path, self._converters, self._findings)
         values = {_COUNT: None, **self._shared, **own}
         self._refuse_second(path, values[_NAME])
@@ -114,6 +113,10 @@ class _File:
         values[_NEVER] = self._each(path + _NEVER, partial(_closed, zone=zone, window=window))
         values[_DEFERRED] = self._deferred(path + _DEFERRED, times, partial(_time, zone=zone))
         if FAULTY in values.values() or not any(values[key] not in (None, {}) for key in _DEMANDS):
+            return None
+        for key, message, allowed in _contradictions(values):
+            self._findings.add(self._node.position(path + key), path + key, message, allowed)
+        if self._findings.has_faulty(path):
             return None
         return _record(values, window, self._findings.file, self._node.position(path))
 
@@ -168,12 +171,27 @@ class _File:
         values = typed_values(self._node, path, {(key,): later for key in node.children}, self._findings)
         deferred: dict[Any, Any] = {}
         for (key,), until in values.items():
-            try:
-                deferred[fire_time(key)] = until
-            except Refused as error:
-                self._findings.add(node.keys[key], (*path, key), error.message, error.allowed)
-                return FAULTY
-        return FAULTY if FAULTY in deferred.values() else deferred
+            at = self._deferred_from(node, (*path, key), fire_time, deferred)
+            if until is not FAULTY and at is not FAULTY and until <= at:
+                allowed = "the later time at which it goes out"
+                self._findings.add(node.children[key].at, (*path, key), "is not later than its key", allowed)
+            deferred[at] = until
+        return FAULTY if self._findings.has_faulty(path) else deferred
+
+    def _deferred_from(
+        self, node: Node, path: KeyPath, fire_time: Callable[[str], Any], before: Collection[Any]
+    ) -> Any:
+        """Return the fire time that is the last key of a path; FAULTY where it is none, or was there."""
+        key = path[-1]
+        try:
+            at = fire_time(key)
+        except Refused as error:
+            self._findings.add(node.keys[key], path, error.message, error.allowed)
+            return FAULTY
+        if at in before:
+            self._findings.add(node.keys[key], path, "is the same time as a key above", "each time once")
+            return FAULTY
+        return at
 
 
 def _timezone(name: str) -> str:
@@ -228,6 +246,25 @@ def _closed(text: str, zone: str, window: Span) -> Span:
     if day.end <= window.start or day.start >= window.end:
         raise Refused(f"{quoted(text)} is not between from and until", "a day that the test looks at")
     return day
+
+
+def _contradictions(values: Mapping[KeyPath, Any]) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yield key, message and what is allowed for each demand that can never hold together with the others."""
+    exactly, count = values[_EXACTLY], values[_COUNT]
+    wanted = {*(exactly or ()), *(values[_AT_LEAST] or ()), *values[_DEFERRED]}
+    for index, span in enumerate(values[_NEVER] or ()):
+        if any(span.start <= at < span.end for at in wanted):
+            allowed = "times at which nothing is expected"
+            yield (*_NEVER, str(index)), "holds a time that is expected", allowed
+    if exactly is None:
+        if count is not None and count < len(wanted):
+            yield _COUNT, f"is less than the {len(wanted):,} times named", f"{len(wanted):,} or more"
+        return
+    for key in (_AT_LEAST, _DEFERRED):
+        if not set(values[key] or ()) <= set(exactly):
+            yield key, "has a time that exactly leaves out", "times that are in exactly too"
+    if count not in (None, len(set(exactly))):
+        yield _COUNT, f"is not the {len(set(exactly)):,} of exactly", f"{len(set(exactly)):,}, or no count"
 
 
 def _record(values: dict[KeyPath, Any], window: Span, file: str, at: Position) -> Expectation:

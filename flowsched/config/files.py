@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowsched.config.findings import Findings
-from flowsched.errors import Refused, quoted
+from flowsched.errors import Refused, printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,6 +24,8 @@ TEST_SUFFIXES = (".test.yaml", ".test.yml")
 MOST_ENTRIES = 20_000
 """Files and folders that one load looks at."""
 DEEPEST_FOLDER = 40
+MOST_BYTES = 5 * 1024**2
+"""Of one file of schedules."""
 
 _BESIDE = "the path of a file below the folder of schedules, from the folder of this file"
 _KINDS = {
@@ -89,6 +91,28 @@ def content_of(path: Path, most_bytes: int, findings: Findings) -> bytes:
         findings.give_up((0, 0), (), f"cannot be read: {error.strerror}", "a readable file")
     except Refused as refused:
         findings.give_up((0, 0), (), refused.message, refused.allowed)
+
+
+def real_path(path: Path) -> Path:
+    """Return the path of a file that is called so where it is shown: what does not show is escaped there.
+
+    The path itself where it exists, or where no other, or more than one, would be shown so.
+    """
+    real = Path(path.anchor)
+    for part in path.parts[len(real.parts) :]:
+        if "\\" not in part or os.path.lexists(real / part):
+            real /= part
+            continue
+        shown_so = [name for name in _names(real) if printable(name) == part]
+        real /= shown_so[0] if len(shown_so) == 1 else part
+    return real
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return []
 
 
 def read_beside(file: Found, path: str, most_bytes: int) -> Beside:

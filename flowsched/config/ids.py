@@ -6,15 +6,12 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from flowsched.config.files import content_of, find_files
+from flowsched.config.files import MOST_BYTES, content_of, find_files
 from flowsched.config.findings import Findings, Unusable
 from flowsched.config.reader import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-MOST_BYTES = 5 * 1024**2
-"""Of one file; a larger one is left out."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """As the schema has it."""
@@ -23,7 +20,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def schedule_ids(paths: Iterable[str]) -> list[str]:
     """Return the ids in all files that can be read as YAML, ascending; of the rest nothing is checked.
 
-    What no id may look like is left out: it is about to stand on somebody's command line.
+    A file that is too large is left out. So is what no id may look like: it is about to stand on somebody's
+    command line.
     """
     ids: set[str] = set()
     found, _ = find_files(paths)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from flowsched import blackouts, cron
 from flowsched.config.calendars import parse_calendars
 from flowsched.config.check import check
-from flowsched.config.files import content_of, find_files, read_beside
+from flowsched.config.files import MOST_BYTES, content_of, find_files, read_beside
 from flowsched.config.findings import Findings, Unusable
 from flowsched.config.parser import parse
 from flowsched.config.reader import read
 from flowsched.config.schema import schedules_schema
 from flowsched.errors import ConfigError, Refused, quoted
-from flowsched.model import Blackout, Catalog, Ical, Source
+from flowsched.model import Blackout, Catalog, Source
 from flowsched.near import did_you_mean
 
 if TYPE_CHECKING:
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from flowsched.config.parser import Entry, Named, NamedBlackout
     from flowsched.config.reader import Node, Position
     from flowsched.errors import Problem
-    from flowsched.model import Calendar, Schedule, Settings, Then
+    from flowsched.model import Calendar, Ical, Schedule, Settings, Then
 
-MOST_BYTES = 5 * 1024**2
-"""Of one file."""
 MOST_BYTES_TOGETHER = 64 * 1024**2
 MOST_ICAL_BYTES = 1024**2
 """Of one file in iCalendar format."""
@@ -120,6 +118,9 @@ class _Load:
         yield f"tz {cron.tz_release()}"
         for name, rules in sorted(zones):
             yield f"zone {name} {rules}"
+        icals = (ical for each in self.calendars.values() for ical in each.ical)
+        for rules in sorted({ical.rules for ical in icals if ical.rules}):
+            yield f"zones of a file {rules}"
         if any(each.holidays for each in self.calendars.values()):
             yield f"holidays {blackouts.holidays_version()}"
 
@@ -150,9 +151,7 @@ class _Load:
         """Return the file in iCalendar format that a schedule file names. Raises Refused."""
         beside = read_beside(file, path, MOST_ICAL_BYTES)
         self._count(beside.name, beside.content)
-        text = blackouts.decode_ical(beside.content)
-        blackouts.check_ical(text)
-        return Ical(str(beside.path), text)
+        return blackouts.read_ical(str(beside.path), beside.content)
 
     def _add_calendar(self, entry: CalendarEntry, findings: Findings) -> None:
         first = self._calendar_sources.setdefault(entry.name, Source(findings.file, entry.at[0]))

@@ -12,7 +12,17 @@ from flowsched.config.points import point, settled
 from flowsched.config.values import FAULTY, typed_values
 from flowsched.durations import between, format_duration
 from flowsched.errors import Refused, quoted
-from flowsched.model import Acceptance, CatchUp, Overlap, RetryPolicy, Schedule, Source, Then, Timing
+from flowsched.model import (
+    DEFAULT_TARGET,
+    Acceptance,
+    CatchUp,
+    Overlap,
+    RetryPolicy,
+    Schedule,
+    Source,
+    Then,
+    Timing,
+)
 from flowsched.near import did_you_mean
 
 if TYPE_CHECKING:
@@ -24,9 +34,6 @@ if TYPE_CHECKING:
     from flowsched.model import Settings
 
     Values = dict[KeyPath, Any]
-
-DEFAULT_TARGET = "default"
-"""The target of a schedule that names none, where there are several."""
 
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)

@@ -6,9 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowsched.config.files import content_of
+from flowsched.config.files import MOST_BYTES, content_of, real_path
 from flowsched.config.findings import Findings, Unusable
-from flowsched.config.loader import MOST_BYTES
 from flowsched.config.reader import read
 
 if TYPE_CHECKING:
@@ -43,6 +42,6 @@ class Places:
     def _read(self, file: str) -> Node | None:
         findings = Findings(file)
         try:
-            return read(content_of(self._base / file, MOST_BYTES, findings), findings)
+            return read(content_of(real_path(self._base / file), MOST_BYTES, findings), findings)
         except Unusable:
             return None

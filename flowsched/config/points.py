@@ -17,6 +17,7 @@ POINT_ALLOWED = (
 _POINT = re.compile(r"\d{4}-\d\d-\d\d(?:T(?:[01]\d|2[0-3]):[0-5]\d(?::00)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 _YEARS = range(1970, 9999)
 """Far enough from the ends of the calendar for every zone."""
+YEARS_ALLOWED = f"years from {_YEARS[0]} to {_YEARS[-1]}"
 
 
 def point(text: str) -> datetime:
@@ -31,7 +32,7 @@ def point(text: str) -> datetime:
     except ValueError:
         raise Refused(f"{quoted(text)} is not on the calendar", POINT_ALLOWED) from None
     if read.year not in _YEARS:
-        raise Refused(f"{quoted(text)} is out of range", f"years from {_YEARS[0]} to {_YEARS[-1]}")
+        raise Refused(f"{quoted(text)} is out of range", YEARS_ALLOWED)
     return read.astimezone(UTC) if read.tzinfo else read
 
 

@@ -25,6 +25,8 @@ _HIDDEN = re.compile(
 )
 # Where braces are around it, a comma after the last field is theirs.
 _FIVE_FIELDS = re.compile(r"(\*(?:/\d+)?(?:[ \t]+[\w*/#-]+(?:,[\w*/#-]+)*){4})(?=[ \t]*(?:[,}\]#\r]|$))")
+_CONFLICT = re.compile(r"^(<{7}|={7}|>{7})(?: .*)?\r?$", re.MULTILINE)
+_RESOLVED = "what both sides agree on, without the lines that begin with <<<<<<<, ======= and >>>>>>>"
 
 _BAD_ESCAPE = (
     "the double-quoted text that begins here has a backslash that escapes nothing",
@@ -74,6 +76,10 @@ def decode(content: bytes, findings: Findings) -> str:
 
 def explain(error: Exception, text: str, findings: Findings) -> NoReturn:
     """Note why the parser stopped, and raise Unusable."""
+    conflict = _CONFLICT.search(text)
+    if conflict:
+        line = text.count("\n", 0, conflict.start()) + 1
+        findings.give_up((line, 1), (), f"a merge conflict that was not resolved: {conflict[1]}", _RESOLVED)
     if not isinstance(error, yaml.MarkedYAMLError):
         findings.give_up((0, 0), (), "is not YAML", "YAML 1.2")
     context, begun, stopped = error.context or "", _at(error.context_mark), _at(error.problem_mark)

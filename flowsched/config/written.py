@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowsched.config.files import content_of
+from flowsched.config.files import MOST_BYTES, content_of, real_path
 from flowsched.config.findings import Findings, Unusable
-from flowsched.config.loader import MOST_BYTES
 from flowsched.config.reader import read
 from flowsched.errors import ConfigError
 from flowsched.model import Source
@@ -64,7 +63,7 @@ def where_written(
 def _read(file: str) -> Node:
     findings = Findings(file)
     try:
-        return read(content_of(Path(file), MOST_BYTES, findings), findings)
+        return read(content_of(real_path(Path(file)), MOST_BYTES, findings), findings)
     except Unusable:
         raise ConfigError(findings.problems) from None
 

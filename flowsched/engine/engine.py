@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flowsched import timeline
-from flowsched.admission import LIFTED, ON_TIME, Admitted, Due, admit, cut_off, inheritors
+from flowsched import blackouts, timeline
+from flowsched.admission import ON_TIME, OTHER_BLACKOUT, Admitted, Due, admit, cut_off, inheritors
 from flowsched.engine.alarms import Executor, Scheduler, alarms_of, calendars_of
 from flowsched.engine.queue import ClaimQueue
 from flowsched.enos import milliseconds, predicted_instance
@@ -26,7 +26,7 @@ from flowsched.model import Catalog, Cursor, NewRun, Origin, Overlap, RetryPolic
 from flowsched.retry import APART
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from flowsched.clock import Clock
     from flowsched.engine.alarms import Alarm
@@ -83,14 +83,16 @@ class _Pass:
         """Return what becomes of each up to the first that is deferred, and when that one goes out."""
         going: list[Due] = []
         for each in due:
-            stay = self._stay(schedule, each.fire_time)
+            stay = self.stay(schedule, each.fire_time)
             if stay is not None and stay.until is not None and stay.until > self.until:
                 return going, stay.until
             going.append(_under(stay, schedule, each))
         return going, None
 
-    def _stay(self, schedule: Schedule, fire_time: datetime) -> Stay | None:
-        assert schedule.blackout is not None  # noqa: S101 - the caller looked
+    def stay(self, schedule: Schedule, fire_time: datetime) -> Stay | None:
+        """Return what the blackout of a schedule does with a fire; None: nothing."""
+        if schedule.blackout is None:
+            return None
         key = (schedule.timing, calendars_of(schedule.blackout), schedule.blackout.then, fire_time)
         if key not in self.stays:
             self.stays[key] = timeline.stay(schedule, fire_time)
@@ -125,9 +127,10 @@ class Engine:
         """Put a catalog in force at this instant, and deal with all that came due before it.
 
         Where a timing ends, what has come just now is still fired, and what came before and was not fired
-        is recorded as missed; so is what a blackout deferred that does not do so any more. The cursors of the
-        timings that go on say since when there is something to catch up. Raises LedgerError where the ledger
-        cannot be read or changed just now; what was in force stays in force.
+        is recorded as missed. So it is where a timing goes on under another blackout than it was under last,
+        but for what that one skips, or still defers. The cursors of the timings that go on say since when
+        there is something to catch up. Raises LedgerError where the ledger cannot be read or changed just
+        now; what was in force stays in force.
         """
         async with self._claims.paused():
             at = self._clock.now()
@@ -197,8 +200,9 @@ class Engine:
         terms = await self._ledger.terms()
         heirs = inheritors(terms, catalog.schedules)
         kept = {term.schedule_id for term in heirs.values()}
-        asked = ((term, _lifted(term, catalog.schedules[id_], at)) for id_, term in heirs.items())
-        await self._miss([(term, fire_time) for term, fire_time in asked if fire_time], catalog)
+        for due in self._under_other_blackouts(heirs, catalog, at):
+            for run in await self._ledger.claim(due.rows, due.cursors):
+                self._start(run)
         ending = (term for term in terms if term.until_at is None and term.schedule_id not in kept)
         for term in map(partial(_completed, catalog), ending):
             if term.flow is None:
@@ -216,18 +220,64 @@ class Engine:
                     },
                 )
 
-    async def _miss(self, lifted: Sequence[tuple[Term, datetime]], catalog: Catalog) -> None:
-        """Record as missed what was deferred, and is no longer."""
-        for first in range(0, len(lifted), MOST_ROWS):
-            some = lifted[first : first + MOST_ROWS]
-            rows = [self._cut_off_row(term, fire_time, LIFTED, catalog) for term, fire_time in some]
-            cursors = [Cursor(term.schedule_id, term.timing, fire_time) for term, fire_time in some]
-            for run in await self._ledger.claim(rows, cursors):
-                self._start(run)
+    def _under_other_blackouts(
+        self, heirs: Mapping[str, Term], catalog: Catalog, at: datetime
+    ) -> Iterator[_Rows]:
+        """Yield what came of the terms that go on under another blackout, about MOST_ROWS at once."""
+        due, pass_ = _Rows([], []), _Pass(at)
+        for id_, term in heirs.items():
+            schedule = catalog.schedules[id_]
+            if term.blackout is None or term.blackout == blackouts.digest(schedule.blackout):
+                continue
+            for some in self._under_other_blackout(term, schedule, catalog, pass_):
+                due.rows.extend(some.rows)
+                due.cursors.extend(some.cursors)
+                if len(due.rows) >= MOST_ROWS:
+                    yield due
+                    due = _Rows([], [])
+        if due.rows:
+            yield due
+
+    def _under_other_blackout(
+        self, term: Term, schedule: Schedule, catalog: Catalog, pass_: _Pass
+    ) -> Iterator[_Rows]:
+        """Yield what came of a term up to the pass, as the blackout of the new schedule has it.
+
+        It ends before what that one still defers.
+        """
+        schedule = replace(schedule, id=term.schedule_id)  # as a rename takes nothing over but what is left
+        cursor, more = term.cursor_at, True
+        while more:
+            came = pass_.fire_times(schedule.timing, cursor)[:MOST_ROWS]
+            try:
+                decided = list(_decided(schedule, came, pass_))
+            except Exception:
+                # An edit must be able to come into force; these fires stay with their claims.
+                log.critical(
+                    "not known which fires another blackout leaves out, by a fault of flowsched",
+                    exc_info=True,
+                    extra={"schedule": term.schedule_id},
+                )
+                return
+            if decided:
+                cursor = decided[-1][0]
+                rows = [
+                    self._row(schedule, decision, pass_.until, Counter(), catalog.revision)
+                    if decision
+                    else self._cut_off_row(term, fire_time, OTHER_BLACKOUT, catalog)
+                    for fire_time, decision in decided
+                ]
+                yield _Rows(rows, [Cursor(term.schedule_id, term.timing, cursor)])
+            more = bool(decided) and len(decided) == len(came)
 
     async def _close_term(self, term: Term, catalog: Catalog, at: datetime) -> None:
         cursor = term.cursor_at
         deferred = term.deferred_until is not None and term.deferred_until > at
+        if term.deferred_until is not None and not _came(term.timing, cursor, at, 1):
+            log.error(
+                "a fire was deferred by other time zone data than this machine has; it is not fired",
+                extra={"schedule": term.schedule_id, "since": cursor, "until": term.deferred_until},
+            )
         while fire_times := _came(term.timing, cursor, at, MOST_ROWS):
             cursor = fire_times[-1]
             # Looks through the catalog for an heir: not to be asked for each of many terms that owe nothing.
@@ -246,7 +296,10 @@ class Engine:
         """
         schedule = self._catalog.schedules.get(term.schedule_id)
         try:
-            decided = {each: schedule and _last_decision(schedule, each, at) for each in fire_times}
+            decided = {
+                each: schedule and _last_decision(schedule, each, timeline.stay(schedule, each), at)
+                for each in fire_times
+            }
         except Exception:
             # An edit must be able to end what is at fault.
             log.critical(
@@ -256,7 +309,7 @@ class Engine:
             )
             decided = dict.fromkeys(fire_times)
         return [
-            self._row(schedule, decision, at, Counter())
+            self._row(schedule, decision, at, Counter(), self._catalog.revision)
             if schedule and decision
             else self._cut_off_row(term, fire_time, reason, catalog)
             for fire_time, decision in decided.items()
@@ -366,13 +419,19 @@ class Engine:
             going, deferred_until = pass_.under_blackout(schedule, going)
             more = more and deferred_until is None and _goes_out(schedule, going[-1].fire_time, pass_.until)
         decisions = admit(schedule, going, now, more=more)
-        due.rows.extend(self._row(schedule, decision, now, pass_.queued) for decision in decisions)
+        revision = self._catalog.revision
+        due.rows.extend(self._row(schedule, each, now, pass_.queued, revision) for each in decisions)
         if going or deferred_until != cursor.deferred_until:
             at = going[-1].fire_time if going else cursor.at
             due.cursors.append(Cursor(schedule.id, schedule.timing, at, deferred_until))
 
     def _row(
-        self, schedule: Schedule, decision: Admitted, now: datetime, queued: Counter[tuple[str, int]]
+        self,
+        schedule: Schedule,
+        decision: Admitted,
+        now: datetime,
+        queued: Counter[tuple[str, int]],
+        revision: str,
     ) -> NewRun:
         assert schedule.target is not None  # noqa: S101 - a catalog is loaded with settings here
         time_to_send = schedule.retry.deadline
@@ -398,7 +457,7 @@ class Engine:
             overlap_fallback=schedule.overlap_fallback,
             watch=schedule.watch,
             note=decision.note,
-            revision=self._catalog.revision,
+            revision=revision,
             source=schedule.source,
             daemon=self._daemon,
             claimed_at=now,
@@ -440,7 +499,7 @@ def _completed(catalog: Catalog, term: Term) -> Term:
 
 
 def _is_late(run: Run) -> bool:
-    return run.origin is Origin.CATCH_UP or run.state is RunState.MISSED
+    return run.state is RunState.MISSED or run.claimed_at - run.due_at > ON_TIME
 
 
 def _came(timing: Timing, after: datetime, until: datetime, most: int) -> list[datetime]:
@@ -449,34 +508,27 @@ def _came(timing: Timing, after: datetime, until: datetime, most: int) -> list[d
     return list(itertools.islice(came, most))
 
 
-def _last_decision(schedule: Schedule, fire_time: datetime, at: datetime) -> Admitted | None:
-    """Decide about a fire time whose timing ends at `at`; None: it is cut off."""
-    stay = timeline.stay(schedule, fire_time)
+def _decided(
+    schedule: Schedule, came: Iterable[datetime], pass_: _Pass
+) -> Iterator[tuple[datetime, Admitted | None]]:
+    """Yield the last decision about each fire time up to the first that is deferred beyond the pass."""
+    for fire_time in came:
+        stay = pass_.stay(schedule, fire_time)
+        if stay is not None and stay.until is not None and stay.until > pass_.until:
+            return
+        yield fire_time, _last_decision(schedule, fire_time, stay, pass_.until)
+
+
+def _last_decision(
+    schedule: Schedule, fire_time: datetime, stay: Stay | None, at: datetime
+) -> Admitted | None:
+    """Decide about a fire time that an edit at `at` would cut off; None: it does."""
     out_at = stay.until if stay else fire_time
     if out_at is not None and not timedelta(0) <= at - out_at <= ON_TIME:
         return None
     (due,) = _with_jitter(schedule, [fire_time], [fire_time])
     (decision,) = admit(schedule, [_under(stay, schedule, due)], at)
     return decision
-
-
-def _lifted(term: Term, schedule: Schedule, at: datetime) -> datetime | None:
-    """Return the fire time that a term defers at `at`, where the schedule that goes on in it does not."""
-    if term.deferred_until is None or term.deferred_until <= at:
-        return None
-    try:
-        for fire_time in _came(schedule.timing, term.cursor_at, at, 1):
-            stay = timeline.stay(schedule, fire_time)
-            if stay is None or (stay.until is not None and stay.until <= at):
-                return fire_time
-    except Exception:
-        # An edit must be able to come into force; the fire stays with its claim.
-        log.critical(
-            "not known whether a fire is still deferred, by a fault of flowsched",
-            exc_info=True,
-            extra={"schedule": schedule.id},
-        )
-    return None
 
 
 def _under(stay: Stay | None, schedule: Schedule, due: Due) -> Due:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, update
 
-from flowsched import cron
+from flowsched import blackouts, cron
 from flowsched.admission import inheritors
 from flowsched.ledger.records import applied_catalog_of, term_of
 from flowsched.ledger.tables import acceptances, catalogs, timings
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 _ALL = select(timings).order_by(timings.c.from_at, timings.c.id)
 _IN_FORCE = select(timings).where(timings.c.until_at.is_(None))
-_NEWEST = select(catalogs.c.id, catalogs.c.revision).order_by(catalogs.c.id.desc()).limit(1)
+_NEWEST = select(catalogs).order_by(catalogs.c.id.desc()).limit(1)
+# Since when the newest catalog is in force: it may have been recorded again with another commit.
+_LAST_OF_ANOTHER = select(func.max(catalogs.c.id)).where(catalogs.c.revision != bindparam("of_revision"))
+_FIRST_AFTER = select(func.min(catalogs.c.id)).where(catalogs.c.id > bindparam("after"))
 _OF_SCHEDULE = (timings.c.schedule_id == bindparam("of_schedule"), timings.c.until_at.is_(None))
 _END = update(timings).where(*_OF_SCHEDULE).values(until_at=bindparam("at"))
 _RENEW = (
@@ -33,6 +36,7 @@ _RENEW = (
         target=bindparam("new_target"),
         flow=bindparam("new_flow"),
         task=bindparam("new_task"),
+        blackout=bindparam("new_blackout"),
     )
 )
 # A cursor of a timing that is no longer in force moves nothing, and none moves back. Timings are compared
@@ -72,7 +76,7 @@ class Catalogs:
         self._end([_ending(term, at, inherited=term.schedule_id in inherited) for term in ending])
         self._renew([term for id_, term in present.items() if id_ in kept and term != found[id_]])
         self._start([term for id_, term in present.items() if id_ not in kept])
-        self._record(catalog, enabled=len(present), at=at)
+        self.record(catalog, at)
         return {
             id_: Cursor(id_, catalog.schedules[id_].timing, term.cursor_at, term.deferred_until)
             for id_, term in present.items()
@@ -115,7 +119,7 @@ class Catalogs:
         """Record that a catalog is accepted whatever it changes."""
         row = {
             "revision": revision,
-            "after_catalog": self._newest()[0],
+            "after_catalog": self._in_force_since(),
             "accepted_at": at,
             "accepted_by": by,
             "reason": reason,
@@ -124,15 +128,19 @@ class Catalogs:
 
     def accepted_by(self, revision: str) -> str | None:
         """Return who has accepted a catalog since the newest one was put in force; None: nobody."""
-        since = acceptances.c.after_catalog.is_not_distinct_from(self._newest()[0])
+        since = acceptances.c.after_catalog.is_not_distinct_from(self._in_force_since())
         found = select(acceptances).where(since).order_by(acceptances.c.id)
         rows = self._connection.execute(found)
         return next((row.accepted_by for row in rows if revision.startswith(row.revision)), None)
 
-    def _newest(self) -> tuple[int | None, str | None]:
-        """Return number and revision of the newest catalog on record; None, where there is none."""
-        row = self._connection.execute(_NEWEST).first()
-        return (None, None) if row is None else (row.id, row.revision)
+    def _in_force_since(self) -> int | None:
+        """Return the number under which the newest catalog was first recorded; None, where there is none."""
+        newest = self._connection.execute(_NEWEST).first()
+        if newest is None:
+            return None
+        before = self._connection.execute(_LAST_OF_ANOTHER, {"of_revision": newest.revision}).scalar()
+        first: int = self._connection.execute(_FIRST_AFTER, {"after": before or 0}).scalar_one()
+        return first
 
     def _end(self, ends: list[dict[str, Any]]) -> None:
         if ends:
@@ -147,15 +155,18 @@ class Catalogs:
         if terms:
             self._connection.execute(insert(timings), [_row(term) for term in terms])
 
-    def _record(self, catalog: Catalog, *, enabled: int, at: datetime) -> None:
-        if self._newest()[1] == catalog.revision:
-            return
+    def record(self, catalog: Catalog, at: datetime) -> None:
+        """Record that a catalog is in force; the contract is that of `Ledger.record`."""
         commit = catalog.commit
+        origin = (catalog.revision, commit and commit.id, commit and int(commit.clean))
+        newest = self._connection.execute(_NEWEST).first()
+        if newest is not None and origin == (newest.revision, newest.commit_id, newest.clean):
+            return
         row = {
             "revision": catalog.revision,
             "applied_at": at,
             "schedules": len(catalog.schedules),
-            "enabled": enabled,
+            "enabled": sum(each.enabled for each in catalog.schedules.values()),
             "commit_id": commit and commit.id,
             "author": commit and commit.author,
             "committed_at": commit and commit.at,
@@ -179,6 +190,7 @@ def _present(schedule: Schedule, heir: Term | None, at: datetime) -> Term:
         cursor_at=since,
         until_at=None,
         deferred_until=heir.deferred_until if heir else None,
+        blackout=blackouts.digest(schedule.blackout),
     )
 
 
@@ -194,6 +206,7 @@ def _changeable(term: Term) -> dict[str, Any]:
         "new_target": term.target,
         "new_flow": term.flow,
         "new_task": term.task,
+        "new_blackout": term.blackout,
     }
 
 
@@ -211,4 +224,5 @@ def _row(term: Term) -> dict[str, Any]:
         "from_at": term.from_at,
         "cursor_at": term.cursor_at,
         "deferred_until": term.deferred_until,
+        "blackout": term.blackout,
     }

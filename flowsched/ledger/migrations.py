@@ -126,8 +126,10 @@ _SECOND = (
 )
 
 _THIRD = (
-    # When the fire goes out that a blackout holds: the first one after the cursor, which stays before it.
+    # When the fire goes out that a blackout defers: the first one after the cursor, which stays before it.
     "ALTER TABLE timings ADD COLUMN deferred_until BIGINT",
+    # Which blackout that was, as a digest: under another one, nothing that has passed is caught up.
+    "ALTER TABLE timings ADD COLUMN blackout TEXT",
     "ALTER TABLE catalogs ADD COLUMN commit_id TEXT",
     "ALTER TABLE catalogs ADD COLUMN author TEXT",
     "ALTER TABLE catalogs ADD COLUMN committed_at BIGINT",

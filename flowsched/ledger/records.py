@@ -179,4 +179,5 @@ def term_of(row: Row[Any]) -> Term:
         cursor_at=row.cursor_at,
         until_at=row.until_at,
         deferred_until=row.deferred_until,
+        blackout=row.blackout,
     )

@@ -109,7 +109,7 @@ catalogs = Table(
     Column("clean", Integer),
     Column("tz_release", Text),
 )
-"""Each catalog that was put in force, when its revision was not that of the one before.
+"""Each catalog that was put in force, when its revision, commit or `clean` was not that of the row before.
 
 Where its files were in a Git work tree, with the commit; the four columns of a commit are null together."""
 
@@ -125,8 +125,9 @@ acceptances = Table(
 )
 """Which catalogs somebody has accepted although they change much: the revision, or how it begins.
 
-`after_catalog` is the newest catalog of that moment (null: there was none). An acceptance counts until
-another catalog is put in force: it is for one change, not for all time. No clock is asked for that."""
+`after_catalog` is the newest catalog of that moment, as it was first recorded (null: there was none). An
+acceptance counts until another catalog is put in force: it is for one change, not for all time. No clock is
+asked for that."""
 
 timings = Table(
     "timings",
@@ -145,11 +146,13 @@ timings = Table(
     Column("flow", BigInteger),
     Column("task", BigInteger),
     Column("deferred_until", Instant),
+    Column("blackout", Text),
 )
 """When each timing of each schedule was in force: for fire times after `from_at`, up to and including
 `until_at`; null while it still is. At most one row of a schedule is in force.
 
 `deferred_until` is when the fire goes out that comes next after the cursor, where a blackout defers it.
+`blackout` is a digest of the blackout, empty without one; null where an old version has recorded the row.
 
 The cursor is a column here because it belongs to the timing. It stays when the timing ends, so that an
 audit can tell what was accounted for (up to `cursor_at`) from what an edit cut off. The table grows by
