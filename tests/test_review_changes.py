@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,29 @@ from hypothesis import strategies as st
 
 from flowsched import timeline
 from flowsched.errors import Refused
-from flowsched.model import Blackout, Calendar, Days, Source, Then, WeeklyWindow
-from flowsched.review import edits
+from flowsched.model import (
+    Acceptance,
+    Blackout,
+    Calendar,
+    Catalog,
+    Days,
+    RetryPolicy,
+    Schedule,
+    Source,
+    Then,
+    Timing,
+    WeeklyWindow,
+)
+from flowsched.review import edits, keys
+from flowsched.review.changes import changes as plan
+from flowsched.review.collisions import HORIZON, MOST_LISTED, collisions
 from flowsched.review.edits import Kind, schedule_changes
 from tests.builders import a_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flowsched.model import Schedule
+    from flowsched.review.changes import Plan
     from flowsched.review.edits import Change
 
 AT = datetime(2026, 3, 20, 12, 7, tzinfo=UTC)
@@ -85,7 +99,9 @@ catalogs = st.lists(schedules, max_size=4).map(lambda drawn: catalog(*drawn))
 
 
 @st.composite
-def edited(draw: st.DrawFn) -> tuple[dict[str, Schedule], dict[str, Schedule]]:
+def edited(
+    draw: st.DrawFn, catalogs: st.SearchStrategy[dict[str, Schedule]] = catalogs
+) -> tuple[dict[str, Schedule], dict[str, Schedule]]:
     """Two catalogs, the second in part as the first, with other blackouts, owners, ids or switches."""
     old, new = draw(catalogs), dict(draw(catalogs))
     for id_, schedule in old.items():
@@ -289,6 +305,33 @@ def test_each_key_that_differs_is_told() -> None:
     }
 
 
+_TOLD_AS = {
+    "watch": ["watch.timeout"],
+    "source": ["file"],
+    "timing.rules": ["timezone data"],
+    "blackout": ["blackout.calendars", "blackout.then"],
+}
+
+
+def test_no_field_of_a_schedule_is_forgotten_among_its_keys() -> None:
+    kept = {field.name for field in fields(Schedule)} - {"id", "timing", "retry"}
+    written = {
+        *kept,
+        *(f"timing.{field.name}" for field in fields(Timing)),
+        *(f"retry.{field.name}" for field in fields(RetryPolicy)),
+    }
+
+    expected = {key for name in written for key in _TOLD_AS.get(name, [name.removeprefix("timing.")])}
+
+    assert set(keys.values_of(DAILY)) == expected
+
+
+def test_no_part_of_a_calendar_is_forgotten_among_its_entries() -> None:
+    by_the_side = {"name", "description", "timezone", "rules", "source"}
+
+    assert {*keys.PARTS} == {field.name for field in fields(Calendar)} - by_the_side
+
+
 def test_of_a_calendar_is_told_what_is_gone_and_what_has_come() -> None:
     old = replace(DAILY, blackout=closed(date(2026, 4, 4), date(2026, 4, 4)))
     new = replace(DAILY, blackout=closed(date(2026, 4, 4), date(2026, 4, 6)))
@@ -438,3 +481,104 @@ def test_what_has_passed_today_is_told_of_what_is_new_or_retimed() -> None:
     assert added.passed == (datetime(2026, 3, 20, 1, 30, tzinfo=UTC),)
     assert retimed_.passed == (datetime(2026, 3, 20, 2, 30, tzinfo=UTC),)
     assert changed.passed == ()
+
+
+# --- what collides ----------------------------------------------------------------------------------------
+
+
+def plan_of(old: Iterable[Schedule], new: Iterable[Schedule]) -> Plan:
+    return plan(
+        Catalog(catalog(*old), ""),
+        Catalog(catalog(*new), ""),
+        at=AT,
+        horizon=timedelta(days=1),
+        limits={},
+        fires_a_day=9,
+    )
+
+
+def crowd(count: int, cron: str = "0 3 * * *") -> list[Schedule]:
+    return [a_schedule(f"s{number:03}", cron) for number in range(count)]
+
+
+def colliding(found: Plan) -> tuple[int, int, int]:
+    return len(found.collisions), found.collisions_unlisted, found.collisions_resolved
+
+
+def test_old_collisions_are_not_new_however_many_there_are() -> None:
+    old = crowd(150)
+
+    owner = plan_of(old, [replace(old[0], owner="me"), *old[1:]])
+    owners = plan_of(old, [replace(each, owner="me") for each in old])
+    renamed = plan_of(old, [replace(each, id=f"{each.id}-b", renamed_from=each.id) for each in old])
+
+    assert [colliding(each) for each in (owner, owners, renamed)] == [(0, 0, 0)] * 3
+
+
+def test_new_and_resolved_collisions_are_counted_exactly_however_many_there_are() -> None:
+    old = crowd(150)
+    away = retimed(old[-1], "7 4 * * *")
+    added = a_schedule("added", "0 3 * * *")
+
+    left, came, both = plan_of(old, [*old[:-1], away]), plan_of(old, [*old, added]), plan_of(old, [added])
+    back = plan_of([*old[:-1], away], old)
+
+    assert colliding(left) == (0, 0, 149)
+    assert colliding(came) == (MOST_LISTED, 50, 0)
+    assert {each.sent.id for each in came.collisions} == {"added"}
+    assert colliding(back) == (MOST_LISTED, 49, 0)
+    assert colliding(both) == (0, 0, 150 * 149 // 2)
+
+
+def test_what_is_accepted_is_neither_new_nor_resolved_and_told_once() -> None:
+    one, other = crowd(2)
+    agreed = replace(one, accept=(Acceptance("collision", "agreed", other.id),))
+    away = retimed(other, "7 4 * * *")
+
+    now, again = plan_of([one, other], [agreed, other]), plan_of([agreed, other], [one, other])
+    gone = plan_of([agreed, other], [agreed, away])
+
+    came = plan_of([agreed], [agreed, other])
+
+    assert [each.accepted is not None for each in now.collisions] == [True]
+    assert [each.accepted is not None for each in came.collisions] == [True]
+    assert came.collisions_unlisted == 0
+    assert [each.accepted for each in again.collisions] == [None]
+    assert [colliding(each) for each in (now, again, gone)] == [(1, 0, 0), (1, 0, 0), (0, 0, 0)]
+    assert plan_of([agreed, other], [replace(agreed, owner="me"), other]).collisions == ()
+
+
+def states_of(all_: dict[str, Schedule], names: dict[str, str]) -> dict[frozenset[str], bool]:
+    """Each pair that collides, by the new ids, and whether it is accepted: as all of them are listed."""
+    pairs = collisions(all_.values(), after=AT, until=AT + HORIZON).pairs
+    return {
+        frozenset(names.get(one.id, one.id) for one in (each.sent, each.skipped)): each.accepted is not None
+        for each in pairs
+    }
+
+
+accepting = st.builds(
+    lambda schedule, others: replace(
+        schedule, accept=tuple(Acceptance("collision", "agreed", other) for other in others)
+    ),
+    schedules,
+    st.lists(st.sampled_from(["a", "b", "c", "d", "a2"]), max_size=2, unique=True),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(edited(st.lists(accepting, max_size=4).map(lambda drawn: catalog(*drawn))))
+def test_the_collisions_that_change_are_those_of_one_state_only(
+    catalogs: tuple[dict[str, Schedule], dict[str, Schedule]],
+) -> None:
+    old, new = catalogs
+    found = plan_of(old.values(), new.values())
+
+    before = states_of(old, {each.old.id: each.new.id for each in found.changes if each.old and each.new})
+    after = states_of(new, {})
+    listed = {
+        frozenset({each.sent.id, each.skipped.id}): each.accepted is not None for each in found.collisions
+    }
+    assert listed == {pair: told for pair, told in after.items() if before.get(pair) is not told}
+    assert found.collisions_unlisted == 0
+    assert found.collisions_resolved == sum(not told and pair not in after for pair, told in before.items())

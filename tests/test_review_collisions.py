@@ -55,6 +55,25 @@ def test_the_task_makes_no_difference_and_flow_and_target_do() -> None:
     assert found_in(a_schedule("a", target=None), a_schedule("b", target=None)) == [("a", "b", 400)]
 
 
+@pytest.mark.parametrize(
+    ("targets", "colliding"),
+    [
+        ((None, "plant"), [(0, 1)]),
+        ((None, "default", "plant"), [(0, 1)]),
+        ((None, "north", "south"), []),
+        ((None, None, "default"), [(0, 1), (0, 2), (1, 2)]),
+    ],
+)
+def test_no_target_is_the_only_one_that_is_named_or_the_default(
+    targets: tuple[str | None, ...], colliding: list[tuple[int, int]]
+) -> None:
+    schedules = [a_schedule(str(number), target=target) for number, target in enumerate(targets)]
+
+    found = found_in(*schedules)
+
+    assert found == [(str(one), str(other), 400) for one, other in colliding]
+
+
 def test_a_disabled_schedule_collides_with_none() -> None:
     assert found_in(a_schedule("a"), a_schedule("b", enabled=False)) == []
 

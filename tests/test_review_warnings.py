@@ -197,6 +197,26 @@ BERLIN = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        # to 02:30 at 02:00 in spring, and back to 01:30 at 02:00 in autumn
+        ("15 * * * *", "on 2027-10-03 and 2028-10-01 02:15 does not exist: no fire"),
+        ("45 * * * *", "on 2027-04-04 and 2028-04-02 01:45 comes twice: fires both times"),
+        ("*/20 * * * *", ("on 2027-04-04 and 2028-04-02 01:40 comes twice: fires both times; "
+                         "on 2027-10-03 and 2028-10-01 02:00 and 02:20 do not exist: no fire")),
+        ("*/10 * * * *", None),
+        ("15,45 * * * *", None),
+    ],
+)  # fmt: skip
+def test_a_change_of_half_an_hour_touches_what_comes_every_hour(expression: str, said: str | None) -> None:
+    schedule = a_schedule(cron=expression, zone="Australia/Lord_Howe")
+
+    problems = [each for each in told(schedule) if each.rule == "clock-change"]
+
+    assert [problem.message for problem in problems] == ([said] if said else [])
+
+
 @pytest.mark.parametrize(("expression", "said"), BERLIN)
 def test_fires_that_a_clock_change_touches_are_named_with_their_dates(
     expression: str, said: str | None
@@ -386,31 +406,163 @@ def test_an_acceptance_in_the_defaults_is_of_use_where_one_schedule_needs_it() -
 
 def test_an_accepted_collision_is_of_use_where_the_two_collide() -> None:
     accepted = Acceptance("collision", REASON, "nightly")
-    schedules = a_schedule("nightly"), a_schedule("twin", accept=(accepted,))
+    schedules = a_schedule("nightly"), a_schedule("twin", "31 2 * * *", accept=(accepted,))
     collision = Collision(*schedules, 400, (NOW,), accepted)
 
     assert message(told(*schedules)) == "accepts nothing: the two do not collide"
     assert told(*schedules, collisions=Collisions((collision,), {})) == []
 
 
-def test_a_crowded_minute_is_said_to_each_schedule_in_it() -> None:
+@pytest.mark.parametrize(
+    ("other", "used"),
+    [
+        (a_schedule("other", enabled=False), True),
+        (a_schedule("other", ends_at=datetime(2026, 1, 1, tzinfo=UTC)), True),
+        (a_schedule("other", "30 2 29 2 *"), True),
+        (a_schedule("other", "30 2 */25 12 SUN", enabled=False), True),  # Christmas on a Sunday
+        (a_schedule("other", "30 3 * * *", enabled=False), False),
+        (a_schedule("other", flow=1, enabled=False), False),
+        (a_schedule("gone"), False),
+    ],
+)
+def test_an_acceptance_is_of_use_where_the_two_will_collide_another_day(
+    other: Schedule,
+    used: bool,  # noqa: FBT001 - one of the cases
+) -> None:
+    one = a_schedule(accept=(Acceptance("collision", REASON, "other"),))
+
+    unused = [each for each in told(one, other) if each.rule == "unused-acceptance"]
+
+    assert (unused == []) == used
+
+
+EVERY_DAY = [datetime(2026, 1, 1, 9, tzinfo=UTC) + timedelta(days=each) for each in range(366)]
+HOLIDAYS = Calendar(
+    name="holidays",
+    description=None,
+    timezone=None,
+    days=(Days(date(2026, 5, 1), date(2027, 8, 1)),),
+    source=Source("schedules/a.yaml", 1),
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "schedules"),
+    [
+        ("crowded-minute", [a_schedule(f"{n}", "0 0 31 * *", flow=n) for n in range(4)]),
+        ("crowded-minute", [a_schedule(f"{n}", "0 0 29 2 *", flow=n) for n in range(4)]),
+        ("crowded-minute", [a_schedule(f"{n}", "0 0 31 * *", flow=n, enabled=n < 2) for n in range(4)]),
+        (
+            "crowded-minute",
+            [a_schedule(f"{n}", f"{n} 0 31 * *", flow=n, jitter=timedelta(minutes=5)) for n in range(4)],
+        ),
+        ("clock-change", [a_schedule(zone="Europe/Berlin", cron="30 2 28 3 *")]),
+        ("clock-change", [a_schedule(zone="Africa/Casablanca", cron="30 2 * * *")]),
+        (
+            "clock-change",
+            [a_schedule(zone="Europe/Berlin", cron="30 2 * * *", ends_at=datetime(2027, 3, 1, tzinfo=UTC))],
+        ),
+        ("never-fires", [a_schedule(ends_at=datetime(2026, 7, 1, tzinfo=UTC))]),
+        ("never-fires", [a_schedule(blackout=Blackout((HOLIDAYS,), Then.SKIP))]),
+        ("uneven-step", [a_schedule(cron="0 */5 * * *", blackout=Blackout((HOLIDAYS,), Then.SKIP))]),
+        (
+            "deadline-beyond-next-fire",
+            [
+                a_schedule(
+                    cron="*/10 6 * * *",
+                    retry=replace(RETRY, deadline=timedelta(hours=1)),
+                    blackout=Blackout((HOLIDAYS,), Then.SKIP),
+                )
+            ],
+        ),
+    ],
+)
+def test_no_acceptance_turns_useless_by_the_calendar_alone(rule: str, schedules: list[Schedule]) -> None:
+    accept = (Acceptance(rule, REASON),)
+    accepting = [replace(each, accept=accept) for each in schedules]
     limits = {"default": Limits(concurrency=20, rate_per_minute=2)}
-    on_the_hour = [
-        a_schedule(f"hourly-{name}", "0 * * * *", flow=number) for number, name in enumerate("abc")
+
+    for now in EVERY_DAY:
+        assert "unused-acceptance" not in rules(told(*accepting, now=now, limits=limits)), now
+
+
+def test_an_acceptance_that_can_never_apply_is_unused_on_any_day() -> None:
+    limits = {"default": Limits(concurrency=20, rate_per_minute=2)}
+    apart = [
+        a_schedule(
+            f"{n}",
+            f"{n // 2} 0 31 * *",
+            accept=(Acceptance("crowded-minute", REASON),),
+            source=Source("schedules/a.yaml", n),
+        )
+        for n in range(4)
     ]
+    steady = a_schedule("z", "0 5 * * *", "Europe/Berlin", accept=(Acceptance("clock-change", REASON),))
+    endless = a_schedule("endless", "7 5 * * *", accept=(Acceptance("never-fires", REASON),))
+
+    accept = (Acceptance("uneven-step", REASON),)
+    closed = a_schedule("closed", "8 5 * * *", blackout=Blackout((HOLIDAYS,), Then.SKIP), accept=accept)
+
+    for now in EVERY_DAY[::30]:
+        problems = told(*apart, steady, endless, closed, limits=limits, now=now)
+        assert rules(problems).count("unused-acceptance") == 7
+
+
+def test_similar_ids_may_be_accepted_by_both() -> None:
+    accept = (Acceptance("similar-ids", REASON),)
+    first = a_schedule("wind-report", accept=accept)
+    second = a_schedule("wind_report", accept=accept, source=Source("schedules/b.yaml", 9))
+
+    assert told(first, second) == []
+
+
+def crowded_of(*schedules: Schedule, rate: int = 2, now: datetime = NOW) -> dict[str, str]:
+    """Return what is said of crowded minutes, by schedule."""
+    limits = {"default": Limits(concurrency=20, rate_per_minute=rate)}
+    problems = told(*schedules, limits=limits, now=now)
+    return {each.path.split(".")[1]: each.message for each in problems if each.rule == "crowded-minute"}
+
+
+def test_a_crowded_minute_is_said_to_each_schedule_in_it() -> None:
+    on_the_hour = [a_schedule(f"hourly-{name}", "0 * * * *") for name in "abc"]
     others = [
         a_schedule("half", "30 * * * *"),
         a_schedule("other", "0 * * * *", target="other"),
         a_schedule("off", "0 * * * *", enabled=False),
-        a_schedule("spread", "0 * * * *", jitter=timedelta(minutes=50)),
+        a_schedule("spread", "10 * * * *", jitter=timedelta(minutes=15)),
     ]
 
-    problems = told(*on_the_hour, *others, limits=limits)
+    found = crowded_of(*on_the_hour, *others)
 
-    crowded = [problem for problem in problems if problem.rule == "crowded-minute"]
-    assert {problem.path for problem in crowded} >= {f"schedules.hourly-{name}.cron" for name in "abc"}
-    assert not {problem.path for problem in crowded} & {f"schedules.{each.id}.cron" for each in others[:3]}
-    assert all("of which 2 may be sent within the minute" in problem.message for problem in crowded)
+    assert found.keys() == {"hourly-a", "hourly-b", "hourly-c"}
+    assert all("of which 2 may be sent within the minute" in said for said in found.values())
+
+
+def test_a_crowd_is_seen_a_year_ahead() -> None:
+    last_days = [a_schedule(f"{n}", "0 0 31 * *") for n in range(4)]
+    yearly = [a_schedule(f"{n}", "0 0 15 1 *") for n in range(4)]
+
+    for now in EVERY_DAY[::30]:
+        assert len(crowded_of(*last_days, now=now)) == len(crowded_of(*yearly, now=now)) == 4
+
+
+def test_a_crowd_at_the_end_of_a_blackout_is_said_to_what_was_deferred() -> None:
+    blackout = Blackout((a_calendar(weekly=(WeeklyWindow(6, time(0), 0, time(0)),)),), Then.DEFER)
+    deferred = [a_schedule(f"deferred-{n}", f"{n} 3 * * *", blackout=blackout) for n in range(3)]
+
+    found = crowded_of(*deferred, a_schedule("after", "0 0 * * *"), a_schedule("later", "0 1 * * *"))
+
+    assert found.keys() == {"deferred-0", "deferred-1", "deferred-2", "after"}
+    assert all("one of 4 fires" in said and "2026-11-23T00:00Z" in said for said in found.values())
+
+
+def test_jitter_leaves_in_a_crowd_what_it_brings_there() -> None:
+    spread = [a_schedule(f"{n}", "0 0 * * *", jitter=timedelta(minutes=2)) for n in range(9)]
+
+    found = crowded_of(*spread, rate=4)
+
+    assert found.keys() == {each.id for each in spread}
+    assert {said.split(" at ")[1][10:17] for said in found.values()} <= {"T00:00Z", "T00:01Z"}
 
 
 def test_every_warning_is_a_known_rule_and_its_message_is_bounded() -> None:

@@ -169,7 +169,7 @@ def _shown(times: int, dates: int, offset: int, begin: int, end: int) -> list[Bl
 def _stretches(zone: ZoneInfo, first: datetime, days: int) -> list[_Stretch]:
     """Return the stretches of a zone, from days before the first on; the first of them comes twice.
 
-    No zone has ever changed its offset twice within a week since 1970.
+    No zone has ever changed its offset twice within two days since 1970.
     """
     begin, end = -_BEFORE * DAY // 2, days * DAY
 

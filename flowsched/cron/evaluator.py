@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -41,6 +41,8 @@ _MINUTE = timedelta(minutes=1)
 _LENGTHS = ((31,), (28, 29), (31,), (30,), (31,), (30,), (31,), (31,), (30,), (31,), (30,), (31,))
 """Of each month, the shortest first."""
 _LONGEST_NAME = 100
+_MOST_KEPT = 10_000
+"""Expressions that were read; each is read again and again."""
 _NO_PLACE = {"localtime", "Factory", "posixrules"}
 """Files beside the zones that mean whatever the machine is set to, or nothing."""
 
@@ -94,6 +96,7 @@ class Cron:
                     latest = instant
 
 
+@lru_cache(maxsize=_MOST_KEPT)
 def parse(expression: str) -> Cron:
     """Read a five-field expression or one of the `@names`; names of all sorts in any case.
 

@@ -13,6 +13,7 @@ from flowsched.cron.fields import DAY, HOUR, MINUTE, MONTH, WEEKDAY, Span, read
 if TYPE_CHECKING:
     from flowsched.cron.fields import Field, Fields, Kind
 
+_MINUTE = timedelta(minutes=1)
 _MINUTES_A_DAY = 1_440
 _LISTED = 12
 _SHOWN_OF_MANY = 3
@@ -89,13 +90,24 @@ def shortest_gap(expression: str) -> timedelta:
     return timedelta(minutes=min(gaps))
 
 
-def goes_through_the_day(expression: str) -> bool:
-    """Tell whether every hour of the day is in the expression, and the wall clock is followed.
+def goes_on(expression: str, change: timedelta) -> bool:
+    """Tell whether the fires of an expression go on as the time does where the clock is set by `change`.
 
-    Then a clock change leaves out nothing: the fires go on as the time does.
+    So they do where every hour of the day is in it, the wall clock is followed, and the same minutes of the
+    hour come before and after, as of a whole hour they always do.
     """
     fields = read(expression)
-    return fields.hour.full and fields.wildcard_time
+    by = change // _MINUTE
+    minutes = fields.minute.values
+    return (
+        fields.hour.full and fields.wildcard_time and {(each + by) % 60 for each in minutes} == set(minutes)
+    )
+
+
+def every_day(expression: str) -> str:
+    """Return the expression with the same times of the day, on every day."""
+    minute, hour, *_ = read(expression).text.split()
+    return f"{minute} {hour} * * *"
 
 
 def _uneven(text: str, field: Field) -> Doubt | None:

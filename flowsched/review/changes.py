@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flowsched.model import Catalog
-from flowsched.review.collisions import HORIZON, collisions
+from flowsched.review.collision_changes import collision_changes
+from flowsched.review.collisions import HORIZON, Collisions
 from flowsched.review.edits import schedule_changes
 from flowsched.review.load import crowded, load
 from flowsched.review.warnings import look_alike, warnings
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from flowsched.review.edits import Change
     from flowsched.review.load import Load
     from flowsched.review.rules import Place
+
+    _Warning = tuple[str | None, str, str]
+    """Rule, path and message: by these a warning is known again in the other state."""
 
 _NOT_OF_ONE_SCHEDULE = {"crowded-minute", "unused-acceptance"}
 """Warnings that depend on schedules which are not looked at; a plan has the load instead."""
@@ -67,7 +71,7 @@ class Plan:
     collisions: tuple[Collision, ...]
     """Pairs that collide within the 400 days from `at`, and did not; and those that are accepted only now."""
     collisions_unlisted: int
-    """How many more such pairs there may be, where one flow has too many to list."""
+    """How many more pairs do, accepted by nobody, where one flow has too many to list."""
     collisions_resolved: int
     """How many pairs collided, accepted by nobody, and do not any more."""
     warnings: tuple[Problem, ...]
@@ -103,40 +107,27 @@ def changes(  # noqa: PLR0913 - what a plan depends on
     look = _Look(at, until, limits, fires_a_day)
     names = {each.old.id: each.id for each in edits if each.old and each.new}
     touched = {schedule.id for each in edits for schedule in (each.old, each.new) if schedule}
-    before, after = look.side(old, touched, names), look.side(new, touched, place=place)
+    before, after = look.warnings(old, touched, names), look.warnings(new, touched, place=place)
+    collided = collision_changes(
+        old.schedules.values(),
+        new.schedules.values(),
+        after=at,
+        until=at + HORIZON,
+        of=touched,
+        names=names,
+    )
     return Plan(
         at=at,
         until=until,
         changes=tuple(edits),
         unchanged=len(new.schedules) - sum(each.new is not None for each in edits),
-        collisions=tuple(each for key, each in after.collisions.items() if key not in before.collisions),
-        collisions_unlisted=after.unlisted,
-        collisions_resolved=len(before.open_pairs - after.pairs),
-        warnings=tuple(each for key, each in after.warnings.items() if key not in before.warnings),
-        warnings_resolved=len(before.warnings.keys() - after.warnings.keys()),
+        collisions=collided.new,
+        collisions_unlisted=collided.unlisted,
+        collisions_resolved=collided.resolved,
+        warnings=tuple(each for key, each in after.items() if key not in before),
+        warnings_resolved=len(before.keys() - after.keys()),
         load=look.load_changes(old, new, edits),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """What there is to be said of the changed schedules in one of the two states, by their new ids."""
-
-    collisions: Mapping[tuple[frozenset[str], bool], Collision]
-    """By both ids, and whether it is accepted."""
-    unlisted: int
-    warnings: Mapping[tuple[str, str, str], Problem]
-    """By rule, path and message."""
-
-    @property
-    def pairs(self) -> set[frozenset[str]]:
-        """The ids of those that collide."""
-        return {pair for pair, _ in self.collisions}
-
-    @property
-    def open_pairs(self) -> set[frozenset[str]]:
-        """The ids of those that collide, accepted by nobody."""
-        return {pair for pair, accepted in self.collisions if not accepted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,22 +139,20 @@ class _Look:
     limits: Mapping[str, Limits]
     fires_a_day: int
 
-    def side(
+    def warnings(
         self,
         catalog: Catalog,
         ids: Collection[str],
         names: Mapping[str, str] = MappingProxyType({}),
         place: Place | None = None,
-    ) -> _Side:
-        """Look at some schedules of a state; the others count for what they do together with these.
+    ) -> dict[_Warning, Problem]:
+        """Return the warnings of some schedules of a state.
 
         `names` has the ids that schedules get, where they are others.
         """
-        schedules = catalog.schedules.values()
-        found = collisions(schedules, after=self.at, until=self.at + HORIZON, of=ids)
         some = [
             replace(each, id=names[each.id]) if each.id in names else each
-            for each in look_alike(schedules, ids)
+            for each in look_alike(catalog.schedules.values(), ids)
         ]
         told = warnings(
             Catalog({each.id: each for each in sorted(some, key=lambda each: each.id)}, catalog.revision),
@@ -171,23 +160,13 @@ class _Look:
             limits={},
             fires_a_day=self.fires_a_day,
             place=place or _place,
-            collisions=found,
+            collisions=Collisions((), {}),  # what they tell is not of one schedule
         )
-        return _Side(
-            {
-                (
-                    frozenset(names.get(one.id, one.id) for one in (each.sent, each.skipped)),
-                    each.accepted is not None,
-                ): each
-                for each in found.pairs
-            },
-            sum(found.unlisted.values()),
-            {
-                (each.rule, each.path, "" if each.rule in _TELLS_A_LINE else each.message): each
-                for each in told
-                if each.rule not in _NOT_OF_ONE_SCHEDULE
-            },
-        )
+        return {
+            (each.rule, each.path, "" if each.rule in _TELLS_A_LINE else each.message): each
+            for each in told
+            if each.rule not in _NOT_OF_ONE_SCHEDULE
+        }
 
     def load_changes(self, old: Catalog, new: Catalog, edits: Iterable[Change]) -> tuple[LoadChange, ...]:
         """Return the load of each target that gets other fires, or the same ones at other times."""

@@ -10,6 +10,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from flowsched import cron, timeline
+from flowsched.cron import lint
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -107,6 +108,16 @@ def touched(timing: Timing, *, after: datetime, until: datetime) -> list[Touched
     changes = clock_changes(timing.timezone, timing.rules, minute, until)
     every = (_touched(timing, change) for change in changes)
     return [each for each in every if each]
+
+
+def disturbed(timing: Timing, *, after: datetime, until: datetime) -> list[Touched]:
+    """Return the same, those left out after which the fires go on as the time does."""
+    minute = after.replace(second=0, microsecond=0)
+    changes = clock_changes(timing.timezone, timing.rules, minute, until)
+    if all(lint.goes_on(timing.cron, change.after - change.before) for change in changes):
+        return []
+    every = touched(timing, after=after, until=until)
+    return [each for each in every if not lint.goes_on(timing.cron, each.change.after - each.change.before)]
 
 
 def _touched(timing: Timing, change: ClockChange) -> Touched | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from heapq import nsmallest
 from itertools import islice, starmap
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING
 from flowsched import cron
 from flowsched.cron.blocks import DAY, ones
 from flowsched.errors import Problem, printable, quoted
+from flowsched.model import DEFAULT_TARGET
 from flowsched.review.footprints import Footprints, likeness, shared
+from flowsched.review.stamps import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from flowsched.cron import Block
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 RULE = "collision"
 HORIZON = timedelta(days=400)
-"""How far ahead collisions are looked for: a year, and a month more for what comes once a year."""
+"""How far ahead is looked for what fires: a year, and a month more for what comes once a year."""
 MOST_LISTED = 100
 """Pairs listed of one flow, but for those that are accepted, which all are."""
 
@@ -33,7 +36,7 @@ _CRON = ("cron",)
 _SHOWN = 3
 
 Flow = tuple[str | None, int]
-"""A target and a flow of it; None is the one target there is where none is named."""
+"""A target and a flow of it; None is the target of those that name none, where the others do not tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +77,9 @@ def collisions(
     Only enabled schedules fire. A fire that its blackout skips does not collide; one that it defers does, by
     its fire time, which is what EnOS goes by. With `of`, only pairs with at least one schedule of these ids.
     """
-    footprints = Footprints(cron.horizon(after, until))
     pairs: list[Collision] = []
     unlisted: dict[Flow, int] = {}
-    for flow, members in _by_flow(schedules, of).items():
-        found = _OneFlow(members, footprints, of)
+    for flow, found in by_flow(schedules, Footprints(cron.horizon(after, until)), of).items():
         listed = found.listed()
         pairs += listed
         more = found.count() - len(listed)
@@ -86,6 +87,15 @@ def collisions(
             unlisted[flow] = more
     pairs.sort(key=lambda pair: (pair.sent.id, pair.skipped.id))
     return Collisions(tuple(pairs), unlisted)
+
+
+def by_flow(
+    schedules: Iterable[Schedule], footprints: Footprints, of: Collection[str] | None = None
+) -> dict[Flow, OneFlow]:
+    """Return what collides within a horizon by flow; those are left out where nothing can."""
+    return {
+        flow: OneFlow(members, footprints, of) for flow, members in _members_by_flow(schedules, of).items()
+    }
 
 
 def problems(found: Collisions, place: Place) -> list[Problem]:
@@ -102,7 +112,7 @@ def problems(found: Collisions, place: Place) -> list[Problem]:
     return reported
 
 
-class _OneFlow:
+class OneFlow:
     """The schedules of one flow, those with the same fires as one class, and which classes collide.
 
     A pair is wanted where one of the two is asked for.
@@ -110,32 +120,62 @@ class _OneFlow:
 
     def __init__(self, members: list[Schedule], footprints: Footprints, of: Collection[str] | None) -> None:
         self._members = sorted(members, key=lambda member: member.id)
+        self._by_id = {member.id: member for member in self._members}
         self._horizon = footprints.horizon
         self._of = of
-        self._class_of: dict[str, int] = {}
+        self.class_of: dict[str, int] = {}
+        """By id; what two schedules have in common with others goes by their classes alone."""
         self._classes: list[tuple[Block, ...]] = []
         self._sort_into_classes(footprints)
-        self._sizes = Counter(self._class_of.values())
-        self._others = Counter(self._class_of[id_] for id_ in self._class_of if not self._is_wanted(id_))
-        self._partners = self._find_partners()
+        self._count_classes()
+        self.partners = self._find_partners()
+        """Of each class those, and perhaps itself, of which each member collides with each of its own."""
 
     def listed(self) -> list[Collision]:
         """Return the pairs that are accepted, and the first MOST_LISTED of the others."""
-        accepted = self._accepted()
-        others = (pair for pair in self._pairs() if (pair[0].id, pair[1].id) not in accepted)
+        accepted = self.accepted()
+        others = (pair for pair in self.pairs() if (pair[0].id, pair[1].id) not in accepted)
         return [
-            *starmap(self._collision, accepted.values()),
-            *(self._collision(*pair, None) for pair in islice(others, MOST_LISTED)),
+            *starmap(self.collision, accepted.values()),
+            *(self.collision(*pair, None) for pair in islice(others, MOST_LISTED)),
         ]
+
+    def without(self, other_class: Callable[[str], Hashable], excluded: Callable[..., bool]) -> OneFlow:
+        """Return the same but for the pairs that are `excluded`, as told by the `other_class` of both ids."""
+        found = copy(self)
+        numbers: dict[tuple[int, Hashable], int] = {}
+        found.class_of = {
+            id_: numbers.setdefault((number, other_class(id_)), len(numbers))
+            for id_, number in self.class_of.items()
+        }
+        parts: defaultdict[int, list[tuple[Hashable, int]]] = defaultdict(list)
+        for (number, other), part in numbers.items():
+            parts[number].append((other, part))
+        found._classes = [self._classes[number] for number, _ in numbers]  # noqa: SLF001 - of its own
+        found.partners = [
+            {
+                part
+                for partner in self.partners[number]
+                for theirs, part in parts[partner]
+                if not excluded(other, theirs)
+            }
+            for number, other in numbers
+        ]
+        found._count_classes()  # noqa: SLF001 - of its own
+        return found
 
     def count(self) -> int:
         """Return how many pairs collide, the accepted ones included."""
         return sum(
             _pairs_of(self._sizes, one, other) - _pairs_of(self._others, one, other)
-            for one, partners in enumerate(self._partners)
+            for one, partners in enumerate(self.partners)
             for other in partners
             if one <= other
         )
+
+    def _count_classes(self) -> None:
+        self._sizes = Counter(self.class_of.values())
+        self._others = Counter(self.class_of[id_] for id_ in self.class_of if not self._is_wanted(id_))
 
     def _sort_into_classes(self, footprints: Footprints) -> None:
         alike: dict[Hashable, int] = {}
@@ -145,7 +185,7 @@ class _OneFlow:
             if key not in alike:
                 blocks = tuple(sorted(footprints.of(member).blocks))
                 alike[key] = known.setdefault(blocks, len(known))
-            self._class_of[member.id] = alike[key]
+            self.class_of[member.id] = alike[key]
         self._classes = list(known)
 
     def _find_partners(self) -> list[set[int]]:
@@ -166,37 +206,41 @@ class _OneFlow:
                     partners[other].add(one)
         return partners
 
-    def _pairs(self) -> Iterator[tuple[Schedule, Schedule]]:
+    def pairs(self) -> Iterator[tuple[Schedule, Schedule]]:
         """Yield the pairs that collide and are wanted, by the two ids."""
         for position, sent in enumerate(self._members):
-            partners = self._partners[self._class_of[sent.id]]
+            partners = self.partners[self.class_of[sent.id]]
             wanted = self._is_wanted(sent.id)
             for skipped in self._members[position + 1 :] if partners else ():
-                if self._class_of[skipped.id] in partners and (wanted or self._is_wanted(skipped.id)):
+                if self.class_of[skipped.id] in partners and (wanted or self._is_wanted(skipped.id)):
                     yield sent, skipped
 
-    def _accepted(self) -> dict[tuple[str, str], tuple[Schedule, Schedule, Acceptance]]:
+    def accepted(self) -> dict[tuple[str, str], tuple[Schedule, Schedule, Acceptance]]:
         """Return the pairs that collide, are wanted, and that either of the two accepts, by their ids."""
-        by_id = {member.id: member for member in self._members}
         found: dict[tuple[str, str], tuple[Schedule, Schedule, Acceptance]] = {}
         for member in self._members:
             for acceptance in member.accept:
-                other = by_id.get(acceptance.other or "")
-                if acceptance.rule == RULE and other is not None and self._collide(member, other):
-                    sent, skipped = sorted((member, other), key=lambda one: one.id)
-                    found.setdefault((sent.id, skipped.id), (sent, skipped, acceptance))
+                if acceptance.rule == RULE and (pair := self.pair(member.id, acceptance.other or "")):
+                    found.setdefault((pair[0].id, pair[1].id), (*pair, acceptance))
         return dict(sorted(found.items()))
 
-    def _collide(self, one: Schedule, other: Schedule) -> bool:
-        if one is other or not (self._is_wanted(one.id) or self._is_wanted(other.id)):
-            return False
-        return self._class_of[other.id] in self._partners[self._class_of[one.id]]
+    def pair(self, one: str, other: str) -> tuple[Schedule, Schedule] | None:
+        """Return the two with these ids, in order; None where they do not collide, or are not wanted."""
+        if one == other or not {one, other} <= self.class_of.keys():
+            return None
+        if not (self._is_wanted(one) or self._is_wanted(other)):
+            return None
+        if self.class_of[other] not in self.partners[self.class_of[one]]:
+            return None
+        sent, skipped = sorted((one, other))
+        return self._by_id[sent], self._by_id[skipped]
 
     def _is_wanted(self, id_: str) -> bool:
         return self._of is None or id_ in self._of
 
-    def _collision(self, sent: Schedule, skipped: Schedule, accepted: Acceptance | None) -> Collision:
-        count, first = self._in_common(self._class_of[sent.id], self._class_of[skipped.id])
+    def collision(self, sent: Schedule, skipped: Schedule, accepted: Acceptance | None) -> Collision:
+        """Return the record of a pair that collides."""
+        count, first = self._in_common(self.class_of[sent.id], self.class_of[skipped.id])
         return Collision(sent, skipped, count, first, accepted)
 
     def _in_common(self, one: int, other: int) -> tuple[int, tuple[datetime, ...]]:
@@ -212,10 +256,10 @@ class _OneFlow:
         return count, tuple(self._horizon.instant(number) for number in nsmallest(_SHOWN, earliest))
 
 
-def _by_flow(schedules: Iterable[Schedule], of: Collection[str] | None) -> dict[Flow, list[Schedule]]:
+def _members_by_flow(schedules: Iterable[Schedule], of: Collection[str] | None) -> dict[Flow, list[Schedule]]:
     """Return the enabled schedules of each flow that has at least two, by id, one of them wanted."""
     members: defaultdict[Flow, list[Schedule]] = defaultdict(list)
-    for schedule in schedules:
+    for schedule in _with_meant_targets(list(schedules)):
         if schedule.enabled:
             members[_flow(schedule)].append(schedule)
     return {
@@ -223,6 +267,18 @@ def _by_flow(schedules: Iterable[Schedule], of: Collection[str] | None) -> dict[
         for flow, each in members.items()
         if len(each) > 1 and (of is None or any(schedule.id in of for schedule in each))
     }
+
+
+def _with_meant_targets(schedules: list[Schedule]) -> list[Schedule]:
+    """Return the schedules with the target that one without any means, where the others tell it.
+
+    Without settings nobody knows the targets. With settings it is the only one, or else the default.
+    """
+    named = {schedule.target for schedule in schedules} - {None}
+    if not named or (len(named) > 1 and DEFAULT_TARGET not in named):
+        return schedules
+    meant = DEFAULT_TARGET if DEFAULT_TARGET in named else named.pop()
+    return [each if each.target else replace(each, target=meant) for each in schedules]
 
 
 def _flow(schedule: Schedule) -> Flow:
@@ -246,7 +302,7 @@ def _pairs_of(sizes: Mapping[int, int], one: int, other: int) -> int:
 def _problem(pair: Collision, place: Place) -> Problem:
     sent, skipped = pair.sent, pair.skipped
     file, line, _ = place(sent, _CRON)
-    first = ", ".join(f"{at:%Y-%m-%dT%H:%MZ}" for at in pair.first)
+    first = ", ".join(map(stamp, pair.first))
     fires = f"fires with {quoted(sent.id)} ({printable(file)}:{line}) at {first}"
     if pair.count > len(pair.first):
         fires += f" and {pair.count - len(pair.first):,} more times"

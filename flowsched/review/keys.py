@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from flowsched.model import Acceptance, Blackout, Calendar, Schedule
 
 _NOWHERE = Source("", 0)
-_PARTS = ("days", "spans", "yearly", "weekly", "holidays", "ical")
+PARTS = ("days", "spans", "yearly", "weekly", "holidays", "ical")
+"""Of a calendar: what closed times it holds."""
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _DIGITS = 12
 
@@ -55,15 +56,15 @@ def is_same(old: Schedule, new: Schedule) -> bool:
 
 def key_changes(old: Schedule, new: Schedule) -> tuple[KeyChange, ...]:
     """Return the keys that differ, the most telling first."""
-    before, after = _values(old), _values(new)
+    before, after = values_of(old), values_of(new)
     if old.timing.timezone != new.timing.timezone or "" in (old.timing.rules, new.timing.rules):
         del before["timezone data"]  # of another zone, or not known
     plain = (KeyChange(key, before[key], after[key]) for key in before if before[key] != after[key])
     return (*plain, *_calendar_changes(old.blackout, new.blackout))
 
 
-def _values(schedule: Schedule) -> dict[str, str | None]:
-    """Return what each key says."""
+def values_of(schedule: Schedule) -> dict[str, str | None]:
+    """Return what each key of a schedule says, by its dotted name; None: nothing."""
     timing, blackout = schedule.timing, schedule.blackout
     retry = {f"retry.{field.name}": getattr(schedule.retry, field.name) for field in fields(RetryPolicy)}
     values = {
@@ -115,8 +116,9 @@ def _calendar_changes(old: Blackout | None, new: Blackout | None) -> Iterator[Ke
 
 def _entries(calendar: Calendar) -> Iterator[str]:
     """Yield what a calendar holds; its description is no part of that."""
-    for part in _PARTS:
+    for part in PARTS:
         yield from map(_entry, getattr(calendar, part))
+    yield from (f"timezone data {ical.rules}" for ical in calendar.ical if ical.rules)
     if calendar.timezone is not None:
         yield f"timezone {calendar.timezone}"
         yield f"timezone data {calendar.rules}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowsched import cron, timeline
 from flowsched.cron.blocks import DAY, ones
@@ -84,8 +86,7 @@ def load(schedules: Iterable[Schedule], *, after: datetime, until: datetime) -> 
     time, jitter included; a deferred one at the end of its blackout; a skipped one not at all. Jitter of more
     than a minute costs some microseconds a fire; all else next to nothing.
     """
-    after, until = after.astimezone(UTC), until.astimezone(UTC)
-    tally = _Tally(after, until)
+    tally = Tally(after, until)
     for schedule in [each for each in schedules if each.enabled]:
         tally.add(schedule)
     return tally.loads()
@@ -107,33 +108,61 @@ def crowded(loads: Mapping[str | None, Load], limits: Mapping[str, Limits]) -> l
     return crowds
 
 
-class _Tally:
-    """The fires of many schedules, by target; those that fire alike are worked out once."""
+class Tally:
+    """The fires of many schedules, by target; those that fire alike are worked out once.
 
-    def __init__(self, after: datetime, until: datetime) -> None:
-        self._after = after
-        self._until = until
+    Counted as `load` has it, those with jitter of more than a minute only up to `jittered_until`: each of
+    their fires is worked out by itself.
+    """
+
+    def __init__(self, after: datetime, until: datetime, jittered_until: datetime | None = None) -> None:
+        self._after = after.astimezone(UTC)
+        self._until = until.astimezone(UTC)
+        self._jittered_until = jittered_until.astimezone(UTC) if jittered_until else self._until
         self._horizon = cron.horizon(after, until)
         self._footprints = Footprints(self._horizon)
-        self._known: dict[Hashable, tuple[tuple[Block, ...], list[datetime]]] = {}
+        self._known: dict[Hashable, tuple[tuple[Block, ...], frozenset[int]]] = {}
+        self._known_jittered: dict[Hashable, list[_Going]] = {}
+        self._jittered_footprints: dict[timedelta, Footprints] = {}
         self._blocks: defaultdict[str | None, Counter[Block]] = defaultdict(Counter)
         self._others: defaultdict[str | None, Counter[int]] = defaultdict(Counter)
 
     def add(self, schedule: Schedule) -> None:
         """Count the fires of an enabled schedule."""
-        blocks, others = self._jittered(schedule) if schedule.jitter > _MINUTE else self._steady(schedule)
+        blocks: tuple[Block, ...] = ()
+        others: Iterable[int]
+        if schedule.jitter > _MINUTE:
+            due = (_due(schedule, each) for each in self._jittered(schedule))
+            others = (self._number(at) for at in due if self._after < at <= self._jittered_until)
+        else:
+            blocks, others = self._steady(schedule)
         self._blocks[schedule.target].update(blocks)
-        first = self._horizon.first
-        self._others[schedule.target].update(
-            (due - first) // _MINUTE for due in others if self._after < due <= self._until
-        )
+        self._others[schedule.target].update(others)
 
     def loads(self) -> dict[str | None, Load]:
         """Return what was counted."""
         return {target: Load(target, self._minutes(target)) for target in self._blocks}
 
-    def _steady(self, schedule: Schedule) -> tuple[tuple[Block, ...], list[datetime]]:
-        """Return the fires that go out at their fire time, and when the others do.
+    def is_due(self, schedule: Schedule, minute: datetime) -> bool:
+        """Tell whether a fire of an enabled schedule is counted in a UTC minute of the time looked at."""
+        if schedule.jitter > _MINUTE:
+            going = self._jittered(schedule)
+            first = bisect_right(going, (minute - schedule.jitter,))
+            last = bisect_right(going, (minute + _MINUTE,))
+            due = (_due(schedule, each) for each in going[first:last])
+            return any(
+                minute <= at < minute + _MINUTE and self._after < at <= self._jittered_until for at in due
+            )
+        blocks, others = self._steady(schedule)
+        number = self._number(minute)
+        day, time = divmod(number, DAY)
+        return number in others or any(each.days >> day & 1 and each.minutes >> time & 1 for each in blocks)
+
+    def _number(self, due: datetime) -> int:
+        return (due - self._horizon.first) // _MINUTE
+
+    def _steady(self, schedule: Schedule) -> tuple[tuple[Block, ...], frozenset[int]]:
+        """Return the fires that go out at their fire time, and the minutes in which the others do.
 
         Jitter of up to a minute moves none into another minute.
         """
@@ -142,14 +171,24 @@ class _Tally:
             footprint = self._footprints.of(schedule)
             waiting = outgoing.deferred(schedule, self._after)
             others = [until for _, until in footprint.deferred] + ([waiting.goes_out] if waiting else [])
-            self._known[key] = footprint.open, others
+            within = (self._number(at) for at in others if self._after < at <= self._until)
+            self._known[key] = footprint.open, frozenset(within)
         return self._known[key]
 
-    def _jittered(self, schedule: Schedule) -> tuple[tuple[Block, ...], list[datetime]]:
-        """Return no block, and when each fire is due, one by one."""
+    def _jittered(self, schedule: Schedule) -> list[_Going]:
+        """Return the fires that jitter may bring into the time that is looked at, ascending."""
+        key = (likeness(schedule), schedule.jitter)
+        if key not in self._known_jittered:
+            self._known_jittered[key] = sorted(self._going(schedule), key=itemgetter(0))
+        return self._known_jittered[key]
+
+    def _going(self, schedule: Schedule) -> Iterator[_Going]:
         begin = self._after - schedule.jitter  # what fires then may still be to come
-        horizon = cron.horizon(begin, self._until)
-        footprint = Footprints(horizon).of(schedule)
+        if schedule.jitter not in self._jittered_footprints:
+            footprints = Footprints(cron.horizon(begin, self._jittered_until))
+            self._jittered_footprints[schedule.jitter] = footprints
+        footprints = self._jittered_footprints[schedule.jitter]
+        horizon, footprint = footprints.horizon, footprints.of(schedule)
         going = [(at, at) for at in map(horizon.instant, minute_numbers(footprint.open))]
         going += [(horizon.instant(number), until) for number, until in footprint.deferred]
         waiting = outgoing.deferred(schedule, begin)
@@ -157,35 +196,59 @@ class _Tally:
             going.append((waiting.fire_time, waiting.goes_out))
         times = map(horizon.instant, minute_numbers(timeline.fire_blocks(schedule.timing, horizon)))
         following = dict(pairwise(times))
-        return (), [
-            timeline.due_time(schedule, goes_out, following.get(at) or _following(schedule, at))
-            for at, goes_out in going
-        ]
+        for at, goes_out in going:
+            yield _Going(goes_out, following.get(at) or _following(schedule, at))
 
     def _minutes(self, target: str | None) -> dict[datetime, int]:
         numbers = Counter(self._others[target])
-        blocks = self._blocks[target].items()
+        weighted: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for block, count in self._blocks[target].items():
+            weighted[block.days].append((block.minutes, count))
+        # What is counted once stands for all the days that have the same of it.
+        by_days = {days: summed(each) for days, each in weighted.items()}
         for day in range(self._horizon.days):
-            for minute, count in _counts(
-                (each.minutes, count) for each, count in blocks if each.days >> day & 1
-            ):
+            digits = [
+                (bits, 1 << digit)
+                for days, each in by_days.items()
+                if days >> day & 1
+                for digit, bits in enumerate(each)
+            ]
+            for minute, count in counts(summed(digits)):
                 numbers[day * DAY + minute] += count
         return {self._horizon.instant(number): count for number, count in sorted(numbers.items())}
+
+
+class _Going(NamedTuple):
+    """A fire that jitter moves."""
+
+    goes_out: datetime
+    """When, jitter aside."""
+    following: datetime | None
+    """The next fire time of its schedule."""
+
+
+def _due(schedule: Schedule, going: _Going) -> datetime:
+    return timeline.due_time(schedule, going.goes_out, going.following)
 
 
 def _following(schedule: Schedule, fire_time: datetime) -> datetime | None:
     return next(timeline.fire_times(schedule.timing, fire_time), None)
 
 
-def _counts(weighted: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield each bit that is set in any of some numbers, with the sum of what these weigh.
+def summed(weighted: Iterable[tuple[int, int]]) -> list[int]:
+    """Return for each bit that is set in any of some numbers the sum of what these weigh.
 
-    They are added up all bits at once: `digits[n]` holds the binary digit n of every sum.
+    They are added up all bits at once: number n of the list holds the binary digit n of every sum.
     """
     digits: list[int] = []
     for bits, weight in weighted:
         for digit in ones(weight):
             _add(digits, digit, bits)
+    return digits
+
+
+def counts(digits: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield each bit of which the sum is not 0, with that sum."""
     anywhere = 0
     for bits in digits:
         anywhere |= bits

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from flowsched.model import Schedule, Timing
 
-LONGEST_DEFERRED = timedelta(days=400)
+LONGEST_DEFERRED = blackouts.MOST_CLOSED
 """For so long, at most, a fire is deferred; so far back one is looked for that is."""
 
 _FIRST_LOOK = timedelta(hours=1)
@@ -58,9 +58,12 @@ def first(schedule: Schedule, at: datetime, until: datetime) -> Outgoing | None:
         return waiting if waiting.goes_out <= until else None
     if not schedule.enabled:
         return None
-    times = takewhile(lambda time: time <= until, timeline.fire_times(schedule.timing, at))
-    going = next(filter(None, (sent(schedule, time) for time in times)), None)
-    return going if going and going.goes_out <= until else None
+    goes_out = timeline.next_out(schedule, at)
+    if goes_out is None or goes_out > until:
+        return None
+    before = schedule.blackout and _latest(schedule.timing, goes_out - timedelta.resolution)
+    going = sent(schedule, before) if before and before > at else None
+    return going if going and going.goes_out == goes_out else Outgoing(goes_out, goes_out)
 
 
 def stretch(at: datetime, until: datetime) -> Stretch:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from flowsched import blackouts, timeline
@@ -14,10 +14,12 @@ from flowsched.cron import lint
 from flowsched.durations import format_duration
 from flowsched.errors import Problem, Severity, printable, quoted, shortened
 from flowsched.model import Schedule, Then
-from flowsched.review import outgoing
+from flowsched.review.acceptances import Chances
 from flowsched.review.clock_changes import AHEAD as TWO_YEARS
-from flowsched.review.clock_changes import touched
-from flowsched.review.load import crowded, load
+from flowsched.review.clock_changes import disturbed
+from flowsched.review.collisions import HORIZON
+from flowsched.review.load import Tally, crowded
+from flowsched.review.stamps import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -30,14 +32,11 @@ if TYPE_CHECKING:
     from flowsched.review.load import Crowd
     from flowsched.review.rules import Place
 
-AHEAD = timedelta(days=400)
-"""For how long all fires must be skipped until a schedule is said to fire never."""
-CROWDS_AHEAD = timedelta(days=32)
-"""How far ahead crowded minutes are looked for: every day of the month, and of the week, is among them."""
+JITTERED_AHEAD = timedelta(days=32)
+"""How far ahead fires with jitter are looked for in crowded minutes: each of them takes its time."""
 
 _MOST_CLOSED_TIMES = 2_000
 """That are looked at for a fire that goes out; what closes more often is taken to have one."""
-_MINUTE = timedelta(minutes=1)
 _OF_SETTINGS = {"crowded-minute", "too-many-fires"}
 """Rules that depend on a flowsched.yaml: without one nobody can tell whether an acceptance is of use."""
 _LISTED = 4
@@ -59,17 +58,17 @@ def warnings(
 
     `limits` are those of the targets that are known; `collisions` those of the whole catalog, which tell the
     acceptances of use from the others. Of a disabled schedule only that is said which will still be so when
-    it is enabled. No acceptance is called unused of a schedule that does not fire now.
+    it is enabled. No acceptance is called unused of a schedule that is disabled or has ended, nor one that
+    may be of use on another day: see `Chances`.
     """
     review = _Review(now, limits, fires_a_day, place)
     schedules = list(catalog.schedules.values())
     for schedule in schedules:
         review.look_at(schedule)
     review.compare_ids(schedules)
-    for crowd in _crowds(schedules, now, limits):
-        review.look_at_crowd(crowd, schedules)
+    review.look_for_crowds(schedules)
     pairs = {frozenset({each.sent.id, each.skipped.id}) for each in collisions.pairs}
-    review.look_for_unused(schedules, pairs)
+    review.look_for_unused(schedules, pairs, Chances(catalog.schedules, limits, now))
     return sorted(review.problems)
 
 
@@ -89,7 +88,7 @@ class _Review:
     _used: set[tuple[str, str]] = field(default_factory=set)
     """Ids and rules of acceptances that accept something."""
     _silent: set[str] = field(default_factory=set)
-    """Ids of what has no fires now, of which therefore not all is known that may be accepted."""
+    """Ids of what has no fires, of which therefore not all is known that may be accepted."""
 
     def look_at(self, schedule: Schedule) -> None:
         """Note what can be said of a schedule by itself."""
@@ -98,7 +97,7 @@ class _Review:
         end = self._end(schedule) if schedule.enabled else None
         if end:
             self._warn(schedule, *end, "never-fires")
-        if end or not schedule.enabled:
+        if not schedule.enabled or _first(schedule.timing, self.now) is None:
             self._silent.add(schedule.id)
             return
         self._clock(schedule)
@@ -126,21 +125,21 @@ class _Review:
         if first is None and ends_at is not None:
             ended = "it ended at" if ends_at <= self.now else "it has no fire time any more before it ends at"
             allowed = "a later ends_at, enabled: false, or no such schedule"
-            return ("ends_at",), f"{ended} {_stamp(ends_at)}", allowed
+            return ("ends_at",), f"{ended} {stamp(ends_at)}", allowed
         if first is None:
             return _CRON, "has no fire time any more", "an expression that fires"
         if schedule.blackout and (calendars := self._always_closed(schedule, first)):
-            message = f"all fires of the next {AHEAD.days} days are skipped: {calendars}"
+            message = f"all fires of the next {HORIZON.days} days are skipped: {calendars}"
             return ("blackout",), message, "calendars that leave some fire, or enabled: false"
         return None
 
     def _always_closed(self, schedule: Schedule, first: datetime) -> str:
-        """Return the calendars that skip each fire within AHEAD; empty where one goes out."""
+        """Return the calendars that skip each fire within HORIZON; empty where one goes out."""
         assert schedule.blackout  # noqa: S101 - asked only of those that have one
         names: list[str] = []
         at: datetime | None = first
         for _ in range(_MOST_CLOSED_TIMES):
-            if at is None or at > self.now + AHEAD:
+            if at is None or at > self.now + HORIZON:
                 return ", ".join(dict.fromkeys(names))
             closed = blackouts.closure(schedule.blackout, schedule.timing.timezone, at, schedule.timing.rules)
             if closed is None:
@@ -184,29 +183,39 @@ class _Review:
             alike[_folded(schedule.id)].append(schedule)
         for group in alike.values():
             for other, schedule in pairwise(group):
-                if _accepts(other, "similar-ids"):
-                    self._used.add((other.id, "similar-ids"))
+                accepting = [each.id for each in (other, schedule) if _accepts(each, "similar-ids")]
+                self._used.update((id_, "similar-ids") for id_ in accepting)
+                if accepting:
                     continue
                 message = f"the id is easily taken for {quoted(other.id)} ({other.source})"
                 self._warn(schedule, (), message, "ids that differ in letters or digits", "similar-ids")
 
-    def look_at_crowd(self, crowd: Crowd, schedules: Iterable[Schedule]) -> None:
+    def look_for_crowds(self, schedules: Iterable[Schedule]) -> None:
         """Note the schedules that are part of a crowd: in its worst minutes, one for each of the hour."""
+        limited = {name for name, limit in self.limits.items() if limit.rate_per_minute is not None}
+        counted = [each for each in schedules if each.enabled and each.target in limited]
+        tally = Tally(self.now, self.now + HORIZON, self.now + JITTERED_AHEAD)
+        for schedule in counted:
+            tally.add(schedule)
+        for crowd in crowded(tally.loads(), self.limits):
+            self._crowd(crowd, tally, [each for each in counted if each.target == crowd.target])
+
+    def _crowd(self, crowd: Crowd, tally: Tally, schedules: Iterable[Schedule]) -> None:
         worst = _worst_minutes(crowd)
         rooms = ", ".join(str(minute) for minute, _ in zip(crowd.room, range(_LISTED), strict=False))
         allowed = f"another minute of the hour{f', such as {rooms}' if rooms else ''}, or jitter"
         for schedule in schedules:
-            if schedule.target != crowd.target or not schedule.enabled:
-                continue
-            minute = next((minute for minute in worst if _is_due(schedule, minute)), None)
+            minute = next((minute for minute in worst if tally.is_due(schedule, minute)), None)
             if minute is not None:
                 message = (
                     f"one of {crowd.minutes[minute]:,} fires for target {quoted(crowd.target)} at"
-                    f" {_stamp(minute)}, of which {crowd.rate_per_minute:,} may be sent within the minute"
+                    f" {stamp(minute)}, of which {crowd.rate_per_minute:,} may be sent within the minute"
                 )
                 self._warn(schedule, _CRON, message, allowed, "crowded-minute")
 
-    def look_for_unused(self, schedules: Iterable[Schedule], colliding: set[frozenset[str]]) -> None:
+    def look_for_unused(
+        self, schedules: Iterable[Schedule], colliding: set[frozenset[str]], chances: Chances
+    ) -> None:
         """Note acceptances of nothing; one in the defaults of a file where none of its schedules needs it."""
         sharers: defaultdict[tuple[tuple[str, int, int], Acceptance], list[Schedule]] = defaultdict(list)
         for schedule in schedules:
@@ -214,6 +223,8 @@ class _Review:
                 sharers[self.place(schedule, _key(accepted)), accepted].append(schedule)
         for (at, accepted), group in sharers.items():
             if any(self._is_used(schedule, accepted, colliding) for schedule in group):
+                continue
+            if any(chances.has(schedule, accepted) for schedule in group):
                 continue
             shared = len(group) > 1 or at[1] < group[0].source.line
             holder = "defaults" if shared else f"schedules.{group[0].id}"
@@ -242,39 +253,12 @@ class _Review:
         self.problems.append(Problem(*at, path, text, allowed, rule, Severity.WARNING))
 
 
-def _crowds(schedules: list[Schedule], now: datetime, limits: Mapping[str, Limits]) -> list[Crowd]:
-    limited = {name for name, limit in limits.items() if limit.rate_per_minute is not None}
-    counted = [schedule for schedule in schedules if schedule.target in limited]
-    return crowded(load(counted, after=now, until=now + CROWDS_AHEAD), limits) if counted else []
-
-
 def _worst_minutes(crowd: Crowd) -> list[datetime]:
     """Return the worst crowded minute of each minute of the hour, the worst of all first."""
     worst: dict[int, datetime] = {}
     for minute, _ in sorted(crowd.minutes.items(), key=lambda item: (-item[1], item[0])):
         worst.setdefault(minute.minute, minute)
     return list(worst.values())
-
-
-def _is_due(schedule: Schedule, minute: datetime) -> bool:
-    """Tell whether a fire of the schedule is due in a minute, or goes out then as its blackout ends."""
-    if not schedule.jitter and schedule.blackout is None:
-        return _fires_at(schedule.timing, minute)
-    waiting = outgoing.deferred(schedule, minute - timedelta.resolution)
-    if waiting and waiting.goes_out == minute:
-        return True
-    times = timeline.fire_times(schedule.timing, minute - schedule.jitter - timedelta.resolution)
-    # A fire is due before the next fire time: of those up to the minute, only the last can be due in it.
-    latest = max(takewhile(lambda time: time <= minute, times), default=None)
-    if latest is None or timeline.stay(schedule, latest):
-        return False
-    following = next(timeline.fire_times(schedule.timing, latest), None) if schedule.jitter else None
-    return minute <= timeline.due_time(schedule, latest, following) < minute + _MINUTE
-
-
-@lru_cache(maxsize=100_000)
-def _fires_at(timing: Timing, minute: datetime) -> bool:
-    return next(timeline.fire_times(timing, minute - timedelta.resolution), None) == minute
 
 
 @lru_cache(maxsize=10_000)
@@ -295,9 +279,7 @@ def _first(timing: Timing, now: datetime) -> datetime | None:
 
 @lru_cache(maxsize=10_000)
 def _touched(timing: Timing, now: datetime) -> tuple[Touched, ...]:
-    if lint.goes_through_the_day(timing.cron):
-        return ()
-    return tuple(touched(timing, after=now, until=now + TWO_YEARS))
+    return tuple(disturbed(timing, after=now, until=now + TWO_YEARS))
 
 
 def _goes_out(schedule: Schedule, touched_times: Touched) -> bool:
@@ -326,7 +308,3 @@ def _some(dates: list[str]) -> str:
         return f"{', '.join(dates[:_LISTED])} and {len(dates) - _LISTED} more"
     *head, tail = dates
     return f"{', '.join(head)} and {tail}" if head else tail
-
-
-def _stamp(instant: datetime) -> str:
-    return f"{instant:%Y-%m-%dT%H:%MZ}"
