@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 CI = ROOT / "docs" / "ci"
 MARKER = "<!-- flowsched plan -->"
 PLAN = f"{MARKER}\n## Plan\n"
+NO_PLAN = f"{MARKER}\n\n### flowsched: no plan\n\nThe job did not come so far: its log says why.\n"
 
 
 def document(path: Path) -> Any:
@@ -51,7 +52,7 @@ def commands(scripts: list[str]) -> Iterator[list[str]]:
     for line in "\n".join(scripts).splitlines():
         if line.strip().startswith("flowsched "):
             words = shlex.split(line)
-            end = next((index for index, word in enumerate(words) if word in (">", "||")), len(words))
+            end = next((index for index, word in enumerate(words) if word in (">", "2>", "||")), len(words))
             yield words[1:end]
 
 
@@ -158,11 +159,13 @@ FORGED = {"id": 41, "author": {"id": 8}, "body": PLAN}
 @pytest.mark.parametrize(
     ("notes", "call"), [([FORGED], ("POST", "")), ([FORGED, OURS], ("PUT", "/42"))], ids=["new", "there"]
 )
+@pytest.mark.parametrize("plan", [PLAN, None], ids=["plan", "no-plan"])
 def test_gitlab_has_one_comment_which_is_brought_up_to_date(
-    tmp_path: Path, notes: list[dict[str, Any]], call: tuple[str, str]
+    tmp_path: Path, plan: str | None, notes: list[dict[str, Any]], call: tuple[str, str]
 ) -> None:
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "plan.md").write_text(PLAN)
+    if plan:
+        (tmp_path / "reports").mkdir()
+        (tmp_path / "reports" / "plan.md").write_text(plan)
     (tmp_path / "python").symlink_to(sys.executable)
     handler: Any = type("Handler", (Notes,), {"notes": notes, "calls": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -183,7 +186,7 @@ def test_gitlab_has_one_comment_which_is_brought_up_to_date(
 
     assert (done.returncode, done.stderr) == (0, "")
     method, end = call
-    assert handler.calls == [(method, f"/projects/3/merge_requests/5/notes{end}", PLAN)]
+    assert handler.calls == [(method, f"/projects/3/merge_requests/5/notes{end}", plan or NO_PLAN)]
 
 
 @pytest.mark.e2e
@@ -192,8 +195,12 @@ def test_gitlab_has_one_comment_which_is_brought_up_to_date(
     [("", "POST repos/o/r/issues/5/comments"), ("42\n43\n", "PATCH repos/o/r/issues/comments/42")],
     ids=["new", "there"],
 )
-def test_github_has_one_comment_which_is_brought_up_to_date(tmp_path: Path, found: str, said: str) -> None:
-    (tmp_path / "plan.md").write_text(PLAN)
+@pytest.mark.parametrize("plan", [PLAN, None], ids=["plan", "no-plan"])
+def test_github_has_one_comment_which_is_brought_up_to_date(
+    tmp_path: Path, plan: str | None, found: str, said: str
+) -> None:
+    if plan:
+        (tmp_path / "plan.md").write_text(plan)
     gh = tmp_path / "gh"
     gh.write_text(
         "#!/bin/sh\n"
@@ -211,6 +218,69 @@ def test_github_has_one_comment_which_is_brought_up_to_date(tmp_path: Path, foun
 
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "calls").read_text() == f"api --silent --method {said} --field body=@plan.md\n"
+    assert (tmp_path / "plan.md").read_text() == (plan or NO_PLAN)
+
+
+GITHUB_PLAN = next(step["run"] for step in GITHUB["jobs"]["check"]["steps"] if step.get("name") == "Plan")
+GITLAB_PLAN = next(part for part in GITLAB["flowsched"]["script"] if "flowsched plan" in part)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("script", [GITHUB_PLAN, GITLAB_PLAN], ids=["github", "gitlab"])
+@pytest.mark.parametrize(
+    ("printed", "said", "code", "expected"),
+    [
+        (PLAN, "", 0, PLAN),
+        (
+            f"{MARKER}\n### flowsched: no plan, 1 problem\n",
+            "",
+            1,
+            f"{MARKER}\n### flowsched: no plan, 1 problem\n",
+        ),
+        (
+            "",
+            "no schedules\n```\n# @all \\303\\244",
+            2,
+            f"{MARKER}\n\n### flowsched: no plan\n\n    no schedules\n    ```\n    # @all ??",
+        ),
+    ],
+    ids=["a plan", "problems", "no plan"],
+)
+def test_the_plan_informs_and_does_not_gate(
+    tmp_path: Path, script: str, printed: str, said: str, code: int, expected: str
+) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "printed").write_text(printed)
+    command = tmp_path / "flowsched"
+    command.write_text(f"#!/bin/sh\ncat printed\nprintf '{said}' >&2\nexit {code}\n")
+    command.chmod(0o755)
+
+    done = subprocess.run(  # noqa: S603 - the script of the file
+        ["/bin/bash", "-eo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_STEP_SUMMARY": "summary.md"},
+        capture_output=True, check=False, timeout=30,
+    )  # fmt: skip
+
+    assert done.returncode == 0
+    assert (tmp_path / "reports" / "plan.md").read_text() == expected
+    if script is GITHUB_PLAN:
+        assert (tmp_path / "summary.md").read_text() == expected
+
+
+def test_validate_and_test_gate() -> None:
+    steps = {step.get("name"): step.get("run", "") for step in GITHUB["jobs"]["check"]["steps"]}
+    assert "||" not in steps["Validate"] + steps["Test"]
+    gating = [line for line in GITLAB["flowsched"]["script"] if re.match(r"flowsched (validate|test)", line)]
+    assert len(gating) == 4
+    assert all(line.endswith("|| failed=1") for line in gating)
+
+
+def test_nothing_is_installed_by_a_name_that_may_be_somebody_elses() -> None:
+    for document_ in (GITHUB["env"], GITLAB["variables"]):
+        assert re.fullmatch(
+            r"flowsched\[holidays\] @ git\+https://git\.example\.com/.*", document_["FLOWSCHED"]
+        )
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: str(hook["id"]))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -103,12 +106,22 @@ def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None
     ("arguments", "said"),
     [
         (["nosuch"], "No such command 'nosuch'"),
+        (["valdate"], "No such command 'valdate'; did you mean 'validate'?"),
+        (["next", "--from", "2027-03-01"], "'2027-03-01' has no offset; allowed: 2027-03-01T00:00Z for UTC"),
+        (
+            ["next", "--from", "2027-03-02T00:00Z", "--until", "2027-03-01T00:00Z"],
+            "2027-03-01T00:00:00Z is not later than --from, 2027-03-02T00:00:00Z",
+        ),
+        (["next", "--until", "2020-03-01T00:00Z"], "2020-03-01T00:00:00Z is not later than now, 20"),
         (["cron"], "Missing argument 'EXPRESSION'"),
         (["cron", "61 * * * *"], "minute '61' is out of range; allowed: 0-59"),
         (["cron", "* * * * *", "--timezone", "Europe/Berln"], "did you mean Europe/Berlin"),
         (["cron", "* * * * *", "--from", "yesterday"], "'yesterday' is no instant; allowed: ISO 8601"),
         (["cron", "* * * * *", "--from", "0001-01-01T00:00+14:00"], "out of range"),
-        (["next", "--from", "2026-01-01T00:00"], "has no offset; allowed: 2026-01-01T00:00:00Z for UTC"),
+        (
+            ["next", "--from", "2026-01-01T00:00"],
+            "'2026-01-01T00:00' has no offset; allowed: 2026-01-01T00:00Z for UTC",
+        ),
         (["next", "nighty"], "there is no schedule 'nighty'; did you mean 'nightly'?"),
         (["demo", "--for", "20"], "20"),
     ],
@@ -208,9 +221,9 @@ def test_next_shows_the_fires_in_order(installed: Shell) -> None:
     done = installed("next", "--from", "2026-07-01T00:00Z", "--count", "2")
 
     assert done.out.splitlines() == [
-        "fire time (UTC)       local                                      schedule  flow  task",
-        "2026-07-01T00:05:00Z  Wed 2026-07-01 00:05 +00:00 UTC            hourly    2430  108580",
-        "2026-07-01T00:30:00Z  Wed 2026-07-01 02:30 +02:00 Europe/Berlin  nightly   3377",
+        "fire time (UTC)       local                        zone           schedule  flow  task",
+        "2026-07-01T00:05:00Z  Wed 2026-07-01 00:05 +00:00  UTC            hourly    2430  108580",
+        "2026-07-01T00:30:00Z  Wed 2026-07-01 02:30 +02:00  Europe/Berlin  nightly   3377",
     ]
 
 
@@ -413,3 +426,84 @@ def test_a_fault_of_our_own_shows_no_traceback(
     (report,) = tmp_path.glob("flowsched-fault-*.txt")
     assert str(report) in done.err
     assert "ZeroDivisionError" in report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["PYTHONIOENCODING", "LC_ALL"])
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (["show", "nightly", "--schedules", "schedules"], "風 → ☃"),
+        (["validate", "schedules", "--format", "json"], "風.yaml"),
+        (["next", "風"], "there is no schedule '風'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_no_text_is_too_much_for_an_encoding(
+    installed: Shell, name: str, arguments: list[str], written: str
+) -> None:
+    installed.write("schedules/a.yaml", GOOD.replace("  nightly:\n", "  nightly:\n    description: 風 → ☃\n"))
+    installed.write("schedules/風.yaml", "")
+
+    # A catalog with a problem is shown by `validate` only.
+    if arguments[0] != "validate":
+        (installed.folder / "schedules" / "風.yaml").unlink()
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "flowsched", *arguments],
+        cwd=installed.folder,
+        env={"PATH": os.environ["PATH"], name: "latin-1" if name == "PYTHONIOENCODING" else "C"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+    assert written in done.stdout + done.stderr
+    assert "a fault of its own" not in done.stderr
+
+
+def test_paths_are_shown_from_here_also_where_flowsched_yaml_names_the_folder(installed: Shell) -> None:
+    installed.write("schedules/b.yaml", "schedules: {x: {cron: 61}}\n")
+    installed.write("schedules/a.test.yaml", "tests: 5\n")
+
+    for arguments in (
+        ["validate"],
+        ["validate", "--format", "json"],
+        ["test"],
+        ["test", "--format", "junit"],
+    ):
+        done = installed(*arguments)
+        assert done.code == 1
+        assert "schedules/b.yaml" in done.out
+        assert str(installed.folder) not in done.out + done.err
+    installed.write("flowsched.yaml", "schedules: 5\n")
+    assert str(installed.folder) not in installed("validate").out
+
+
+@pytest.mark.parametrize("arguments", [["validate", ""], ["test", ""], ["next", "--schedules", ""]])
+def test_an_empty_path_is_not_the_current_folder(installed: Shell, arguments: list[str]) -> None:
+    done = installed(*arguments)
+
+    assert done.code == 2
+    assert "is empty; allowed: the path of a folder or file" in done.err
+
+
+def test_a_terminal_of_another_encoding_gets_what_it_can_show(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        GOOD.replace("  nightly:\n", "  nightly:\n    description: 風é\n"), "utf-8"
+    )
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "flowsched", "show", "nightly", "--schedules", "a.yaml"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONIOENCODING": "latin-1", "COLUMNS": "100"},
+        stdout=theirs,
+        check=False,
+    )
+    os.close(theirs)
+    written = b""
+    with suppress(OSError):
+        while chunk := os.read(ours, 65_536):
+            written += chunk
+    os.close(ours)
+
+    assert done.returncode == 0
+    assert b"\\u98a8\xe9" in written

@@ -84,8 +84,8 @@ def test_numbers_in_a_pipe_are_plain(shell: Shell) -> None:
     )
     assert lines[1].split()[:4] == ["00", "01", "02", "03"]
     assert lines[2].split() == ["Sat", "2026-03-28", "1", "1", "4", *["1"] * 21]
-    assert lines[3].split() == ["Sun", "2026-03-29", "1", "1", ".", "4", *["1"] * 20]  # no 02: in that night
-    assert lines[7].split()[-1] == "4"  # at the end of the gap, with the hourly one
+    assert lines[3].split() == ["Sun", "2026-03-29*", "1", "1", "-", "4", *["1"] * 20]  # no 02: in that night
+    assert lines[8].split()[-1] == "4"  # at the end of the gap, with the hourly one
     assert text.isascii()
 
 
@@ -179,3 +179,63 @@ def test_a_terminal_gets_shades_that_fit(columns: int, by: str) -> None:
     picture = text.split("\n\n")[0].splitlines()[1:]
     assert max(map(len, picture)) <= columns
     assert ("█" in text) == (columns == 80)
+
+
+def test_a_time_that_the_clock_leaves_out_is_the_end_of_its_gap(shell: Shell) -> None:
+    def begins(text: str) -> object:
+        arguments = ("--from", text, "--timezone", "Europe/Berlin", "--format", "json")
+        return shell("calendar", *arguments).json["from"]
+
+    assert begins("2026-03-29T02:30") == "2026-03-29T01:00:00Z"
+    assert begins("2026-03-29T02:30:15") == "2026-03-29T01:00:00Z"
+    assert begins("2026-03-29T03:30:15") == "2026-03-29T01:30:15Z"
+
+
+@pytest.mark.parametrize(
+    ("day", "line"),
+    [
+        ("2026-03-28", "* Sun 2026-03-29: 02:00 +01:00 becomes 03:00 +02:00, 02:00 to 03:00 is left out"),
+        ("2026-10-24", "* Sun 2026-10-25: 03:00 +02:00 becomes 02:00 +01:00, 02:00 to 03:00 is there twice"),
+    ],
+)
+@pytest.mark.parametrize("format_", ["text", "svg"])
+def test_the_night_of_a_clock_change_is_marked(shell: Shell, day: str, line: str, format_: str) -> None:
+    arguments = ("--from", f"{day}T00:00", "--timezone", "Europe/Berlin", "--days", "2", "--format", format_)
+
+    text = shell("calendar", *arguments).out
+
+    assert line in text
+    assert text.count("*") == 2  # at the row, and before the line
+    assert "2026*" not in shell("calendar", *arguments[:-1], "json").out
+
+
+def test_a_day_that_a_zone_left_out_is_left_out() -> None:
+    heat = by_hour({}, ZoneInfo("Pacific/Apia"), days_of(date(2011, 12, 29), 3))
+
+    assert [set(row.counts) for row in heat.rows] == [{0}, {None}, {0}]
+
+
+def test_half_an_hour_that_is_left_out_leaves_a_cell(shell: Shell) -> None:
+    heat = by_hour({}, ZoneInfo("Australia/Lord_Howe"), [date(2026, 10, 4)])
+
+    assert set(heat.rows[0].counts) == {0}
+
+
+@pytest.mark.e2e
+def test_on_a_terminal_numbers_are_shown_where_they_fit_and_else_a_scale(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text('schedules: {x: {cron: "*/5 * * * *", timezone: UTC, flow: 1}}\n')
+    arguments = [
+        "calendar",
+        "--schedules",
+        str(tmp_path / "a.yaml"),
+        "--from",
+        "2026-06-01T00:00Z",
+        "--days",
+        "2",
+    ]
+
+    narrow, wide = seen(arguments, 85, 24), seen(arguments, 86, 24)
+
+    assert "· none, then up to ▁ 1 ▂ 3 ▃ 4 ▄ 6 ▅ 7 ▆ 9 ▇ 10 █ 12" in narrow
+    assert "█" not in wide
+    assert wide.splitlines()[2] == "Mon 2026-06-01" + " 12" * 24

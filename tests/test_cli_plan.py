@@ -118,7 +118,6 @@ def test_a_text_with_a_slash_is_a_folder_where_there_is_one_and_else_a_commit(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(repository / "fix" / "clock", ADDED)
-    git(repository, "branch", "fix/clock")
     git(repository, "branch", "fix/other")
 
     folder, branch = document(capsys, "--to", "fix/clock"), document(capsys, "--to", "fix/other")
@@ -126,6 +125,24 @@ def test_a_text_with_a_slash_is_a_folder_where_there_is_one_and_else_a_commit(
     assert folder["to"] == {**folder["to"], "name": "fix/clock", "commit": None}
     assert [each["change"] for each in folder["schedules"]] == ["added"]
     assert branch["to"]["commit"] == git(repository, "rev-parse", "main")
+
+
+def test_what_is_both_a_folder_and_a_commit_is_refused_and_each_can_be_written(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git(repository, "update-ref", "refs/remotes/origin/main", "main")
+    write(repository / "origin" / "main", ADDED)
+
+    code, out, err = plan(capsys, "--from", "origin/main")
+    folder = document(capsys, "--from", "./origin/main")
+    branch = document(capsys, "--from", "refs/remotes/origin/main")
+    whole = document(capsys, "--from", str(repository / "origin" / "main"))
+
+    assert (code, out) == (2, "")
+    assert "--from 'origin/main' is both a folder and a commit; allowed: ./origin/main for the folder" in err
+    assert "refs/remotes/origin/main" in err
+    assert folder["from"]["commit"] is whole["from"]["commit"] is None
+    assert branch["from"]["commit"] == git(repository, "rev-parse", "main")
 
 
 def test_a_bare_name_is_never_a_folder(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,6 +166,54 @@ def test_where_the_former_commit_has_no_schedules_all_are_added(
 
     assert told["summary"]["added"] == 2
     assert told["from"]["revision"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "said"),
+    [
+        ("schedules/round", ".", "schedules/round: is a symbolic link to a folder that holds it: a loop"),
+        ("schedules/wind.yaml", "wind.yaml", "schedules/wind.yaml: is a symbolic link that leads back to"),
+        ("schedules/a.yaml/README", None, "schedules/a.yaml: is a folder, though named like a file"),
+        ("schedules", "nowhere", "schedules: is a symbolic link to nothing"),
+    ],
+)
+def test_a_former_folder_with_nothing_but_problems_is_not_taken_for_an_empty_one(
+    repository: Path, capsys: pytest.CaptureFixture[str], name: str, target: str | None, said: str
+) -> None:
+    shutil.rmtree(repository / "schedules")
+    path = repository / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if target is None:
+        path.write_text("A page.", encoding="utf-8")
+    else:
+        path.symlink_to(target)
+    broken = commit(repository, "broken")
+    if path == repository / "schedules":
+        path.unlink()
+    write(repository / "schedules", FILE, "later.yaml")
+
+    code, out, _ = plan(capsys, "--from", broken, "schedules")
+
+    assert code == 1
+    assert out.startswith(f"from: {said}")
+
+
+@pytest.mark.parametrize("format_", ["text", "markdown", "json"])
+def test_settings_that_cannot_be_used_are_told_like_a_broken_state(
+    repository: Path, capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    write(repository, "targets: 7", "flowsched.yaml")
+
+    code, out, _ = plan(capsys, "--format", format_)
+
+    assert code == 1
+    if format_ == "json":
+        told = json.loads(out)
+        assert (told["ok"], {each["side"] for each in told["problems"]}) == (False, {"settings"})
+        assert told["from"] == told["to"] == {"name": "not read", "commit": None, "revision": None}
+    else:
+        assert "flowsched.yaml:1:10: targets: is a number" in out
+        assert re.search("^(- )?settings: ", out, re.MULTILINE)
 
 
 def test_where_the_later_state_has_no_schedules_there_is_no_plan(
@@ -266,7 +331,7 @@ def test_exit_code_tells_whether_anything_changes_where_it_is_asked_for(
         (["--horizon", "30s"], "a duration from 1m to 400d"),
         (["--horizon", "500d"], "a duration from 1m to 400d"),
         (["--at", "2026-03-20T12:07"], "has no offset"),
-        (["--at", "9998-03-20T12:07Z"], "the years 1971 to 9989"),
+        (["--at", "9998-03-20T12:07Z"], "years from 1973 to 9989"),
         (["--to-zoneinfo", "schedules"], "holds no time zones"),
         (["--from-zoneinfo", "nowhere"], "holds no time zones"),
         (["--from", "--output=x"], "is no commit"),
@@ -393,6 +458,27 @@ def test_a_plan_of_thousands_fits_into_one_comment_and_says_what_is_left_out(
     assert re.search(r"\| \| \.\.\. and 2,\d\d\d more \|", out)
     assert out.startswith(f"{markdown.MARKER}\n\n### flowsched: 3,000 retimed, 0 unchanged;")
     assert out.count("<details>") == out.count("</details>")
+
+
+def test_each_part_of_a_comment_has_its_bound(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = "".join(
+        f"  {'farm-' * 16}{number:04}: {{cron: '*/7 3 * * *', flow: {number // 2 + 1}}}\n"
+        for number in range(3_000)
+    )
+    write(here / "new", f"defaults: {{timezone: Europe/Berlin}}\nschedules:\n{new}")
+
+    _, out, _ = plan(
+        capsys, "--from", "./schedules", "--to", "./new", "--format", "markdown", "--horizon", "1h"
+    )
+
+    bodies = dict(re.findall(r"\*\*[\d,]+ new (\w+)s?.*?\*\*\n\n(.*?)\n\n", out, re.DOTALL))
+    assert {name.rstrip("s") for name in bodies} == {"collision", "warning"}
+    for name, body in bodies.items():
+        rest = body.splitlines()[-1]
+        assert re.fullmatch(r"- \.\.\. and [\d,]+ more", rest)
+        assert 2_000 < len(body) - len(rest) <= {"c": 8_000, "w": 6_000}[name[0]]
+    assert "**9,000 new warnings**" in out
+    assert len(out) <= markdown.MOST
 
 
 def test_what_files_say_stays_text(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

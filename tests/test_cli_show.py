@@ -99,7 +99,7 @@ def test_the_text_tells_when_it_fires_what_the_clock_does_and_what_a_blackout_ho
     assert "\nAt 02:30 every day (Europe/Berlin)\n" in text
     assert "company-holidays  2026-12-24..2026-12-26; yearly 01-01  The office is closed" in text
     assert (
-        "2026-12-24T01:30:00Z  Thu 2026-12-24 02:30 +01:00 Europe/Berlin  skipped (blackout: company" in text
+        "2026-12-24T01:30:00Z  Thu 2026-12-24 02:30 +01:00  Europe/Berlin  skipped (blackout: company" in text
     )
     assert (
         "Thu 2026-12-24 00:00 +01:00  Sun 2026-12-27 00:00 +01:00  company-holidays\n"

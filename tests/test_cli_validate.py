@@ -142,15 +142,15 @@ def test_the_time_of_the_check_can_be_chosen(validate: Any) -> None:
     assert "it ended at 2027-01-01T00:00Z" in validate(text, "--at", "2027-06-01T00:00Z")[1]
 
 
-@pytest.mark.parametrize("at", ["1969-12-31T00:00Z", "9990-01-01T00:00Z", "9999-12-31T23:59Z"])
+@pytest.mark.parametrize("at", ["1972-12-31T00:00Z", "9990-01-01T00:00Z", "9999-12-31T23:59Z"])
 def test_a_time_without_room_for_a_look_ahead_is_refused(validate: Any, at: str) -> None:
     code, _, err = validate(UNEVEN, "--at", at)
 
     assert code == 2
-    assert "out of range; allowed: the years 1970 to 9989" in err
+    assert "out of range; allowed: years from 1973 to 9989" in err
 
 
-@pytest.mark.parametrize("at", ["1970-01-01T00:00Z", "9989-12-31T23:59Z"])
+@pytest.mark.parametrize("at", ["1973-01-01T00:00Z", "9989-12-31T23:59Z"])
 def test_any_other_time_can_be_looked_at(validate: Any, at: str) -> None:
     assert validate(UNEVEN, "--at", at)[0] == 0
 

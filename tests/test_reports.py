@@ -74,7 +74,7 @@ def test_annotations_are_as_workflow_commands_are_written(show: Any) -> None:
         "::error file=s/a b.yaml,title=invalid-file,line=5,col=11::schedules.x.flow: is small; allowed: 1, 2",
         "::error file=s/c.yaml,title=invalid-file::is empty",
         "::warning file=s/b.yaml,title=missing-owner,line=7,col=3::schedules.y.owner: is missing",
-        "- what came of it",
+        "what came of it",
     ]
 
 
@@ -116,8 +116,8 @@ def test_of_many_problems_those_in_touched_files_are_annotated_first(show: Any) 
     commands = [line for line in shown.splitlines() if line.startswith("::")]
     assert [re.findall(r"s/\d\d", line)[0] for line in commands[:3]] == ["s/20", "s/24", "s/00"]
     assert len(commands) == github.SHOWN
-    assert len([line for line in shown.splitlines() if line.startswith("- s/")]) == 15
-    assert shown.endswith("- what came of it; 10 of 25 are annotated, the others are listed\n")
+    assert len([line for line in shown.splitlines() if line.startswith("s/")]) == 15
+    assert shown.endswith("\nwhat came of it; 10 of 25 are annotated, the others are listed\n")
 
 
 def test_the_job_summary_keeps_its_size(show: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,3 +255,27 @@ def test_no_text_breaks_a_format(show: Any, problems: list[Problem]) -> None:
     commands = [line for line in show(report, "github").splitlines() if line.startswith("::")]
     assert len(commands) <= 2 * github.SHOWN
     show(report, "text")
+
+
+@pytest.mark.parametrize("format_", ["github", "sarif"])
+def test_files_are_named_from_the_root_of_the_source(
+    show: Any, format_: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    report = a_report(ERROR)
+
+    monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
+    assert "deploy/s/a" not in show(report, format_)
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    assert "deploy/s/a" in show(report, format_)
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path / "other"))
+    (tmp_path / ".git").mkdir()
+    assert "deploy/s/a" in show(report, format_)
+
+
+def test_a_summary_that_looks_like_a_workflow_command_is_listed(show: Any) -> None:
+    report = Report("validate", (), " ::error::x ##[error]")
+
+    assert show(report, "github") == "-  ::error::x # #[error]\n"

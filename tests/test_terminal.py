@@ -76,3 +76,31 @@ def test_a_log_on_a_terminal_is_text() -> None:
     assert process.returncode == 78
     assert "flowsched cannot run" in text
     assert not text.startswith("{")
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_a_narrow_terminal_folds_no_time_and_says_what_it_leaves_out(columns: int) -> None:
+    arguments = ["next", "--schedules", "schedules", "--count", "40", "--from", "2026-06-01T00:00Z"]
+
+    lines = seen(arguments, columns, 24).splitlines()
+
+    assert max(map(len, lines)) <= columns
+    rows = [line for line in lines if re.match(r" 2026-\d\d-\d\dT\d\d:\d\d:00Z ", line)]
+    assert len(rows) == 40
+    assert lines[-1].startswith("not shown for want of room: zone, ")
+    left_out = lines[-1].partition(": ")[2].split(", ")
+    assert not [header for header in left_out if f" {header} " in lines[1]]
+
+
+def test_a_note_is_folded_and_the_times_beside_it_are_not(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "calendars: {closed-for-the-holidays-of-the-whole-company: {dates: [2026-06-01..2026-06-03]}}\n"
+        "schedules: {x: {cron: '@daily', timezone: UTC, flow: 1, blackout: "
+        "{calendars: [closed-for-the-holidays-of-the-whole-company], then: defer}}}\n"
+    )
+    arguments = ["next", "--schedules", str(tmp_path), "--count", "5", "--from", "2026-05-31T12:00Z"]
+
+    text = seen(arguments, 80, 24)
+
+    assert len(re.findall(r"^ 2026-06-0\dT00:00:00Z ", text, re.MULTILINE)) == 5
+    assert "note" in text.splitlines()[1]

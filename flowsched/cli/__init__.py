@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from flowsched import __version__
-from flowsched.errors import ConfigError, FlowschedError, LedgerUnusable, SecretError, UsageError
+from flowsched.errors import ConfigError, FlowschedError, LedgerUnusable, SecretError, UsageError, quoted
 
 FINE, FOUND, USAGE, UNEXPECTED, UNUSABLE = 0, 1, 2, 3, 78
 """Exit codes: fine; found what was looked for; wrong usage; unexpected; configuration unusable at start."""
@@ -50,6 +50,17 @@ class _Commands(click.Group):
         command = import_module(f"flowsched.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101 - a rule of this package
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Say of an unknown command which may have been meant."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from flowsched.near import did_you_mean  # noqa: PLC0415 - where it is needed
+
+            ctx.fail(f"No such command {quoted(name)}{did_you_mean(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete names and options; click's own way would import every command."""

@@ -4,59 +4,35 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 from flowsched import config, cron
-from flowsched.cli.files import default_schedules, find_settings, schedules_option
+from flowsched.cli.calendar_picture import MOST_BUSIEST, Picture, busiest_rows, nights
+from flowsched.cli.files import default_schedules, find_settings, limits_of, schedules_option
 from flowsched.cli.instants import INSTANT, to_look_ahead_from
-from flowsched.cli.output import local, print_json, print_table
+from flowsched.cli.output import print_json, print_table
 from flowsched.cli.reports import counted
 from flowsched.clock import SystemClock
 from flowsched.errors import CronError, UsageError
 from flowsched.ops.logs import stamp
-from flowsched.review.heat import Heat, busiest, by_hour, by_minute, days_of
+from flowsched.review.heat import LEFT_OUT, busiest, by_hour, by_minute, days_of
 from flowsched.review.load import crowded, load
-from flowsched.review.relief import Relief, relief
+from flowsched.review.relief import relief
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from flowsched.model import Catalog, Limits, Settings
-    from flowsched.review.load import Crowd, Load
+    from flowsched.model import Catalog, Limits
+    from flowsched.review.heat import Heat
+    from flowsched.review.load import Crowd
+    from flowsched.review.relief import Relief
 
-_BUSIEST = 5
-"""Minutes listed of each target."""
 _LISTED = 6
 """Schedules listed of those that are moved alike."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """All that is shown of a stretch of time."""
-
-    start: datetime
-    """In UTC, inclusive."""
-    end: datetime
-    """In UTC, not included."""
-    by: str
-    """What a cell is: an `hour` of a day, or a `minute` of an hour, of the day with the most."""
-    timezone: str
-    heat: Heat
-    loads: Mapping[str | None, Load]
-    crowds: Sequence[Crowd]
-    relief: Relief
-
-    @property
-    def title(self) -> str:
-        """Say what is shown."""
-        days = f"{local(self.start, self.timezone)} to {local(self.end, self.timezone)} ({self.timezone})"
-        what = "Fires an hour" if self.by == "hour" else "Fires a minute, on the day with the most"
-        return f"{what}, {days}"
 
 
 @click.command("calendar", epilog="Example: flowsched calendar --days 14 --timezone Europe/Berlin")
@@ -105,7 +81,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     settings = find_settings(config_option)
     catalog = config.load_catalog(schedules or default_schedules(settings), settings)
     start = to_look_ahead_from(from_, "--from", zone) if from_ else _midnight(SystemClock().now(), zone)
-    picture = _picture(catalog, _limits(settings), start, days, by, timezone)
+    picture = _picture(catalog, limits_of(settings), start, days, by, timezone)
     if format_ == "json":
         print_json(_document(picture))
     elif format_ == "svg":
@@ -118,10 +94,6 @@ def command(  # noqa: PLR0913 - one parameter an option
 
 def _midnight(now: datetime, zone: ZoneInfo) -> datetime:
     return cron.instant(datetime.combine(now.astimezone(zone).date(), time()), zone)
-
-
-def _limits(settings: Settings | None) -> dict[str, Limits]:
-    return {name: target.limits for name, target in settings.targets.items()} if settings else {}
 
 
 def _picture(
@@ -137,15 +109,22 @@ def _picture(
         minutes.update(each.minutes)
     last = until.astimezone(zone).date()
     dates = days_of(wall.date(), (last - wall.date()).days + 1)
+    told: list[str] = []
+    if by == "hour":
+        minute = start.replace(second=0, microsecond=0)
+        heat, told = nights(by_hour(minutes, zone, dates), timezone, minute, until)
+    else:
+        heat = by_minute(minutes, zone)
     return Picture(
         start,
         end,
         by,
         timezone,
-        by_hour(minutes, zone, dates) if by == "hour" else by_minute(minutes, zone),
+        heat,
         loads,
         crowded(loads, limits),
         relief(catalog.schedules.values(), limits, after=after, until=until),
+        told,
     )
 
 
@@ -158,6 +137,8 @@ def _print_text(picture: Picture) -> None:
         terminal.print_heat(heads, picture.heat)
     else:
         _print_numbers(heads, picture.heat)
+    for line in picture.nights:
+        click.echo(line)
     fires = sum(each.fires for each in picture.loads.values())
     if not fires:
         click.echo("nothing fires in that time")
@@ -173,20 +154,11 @@ def _print_text(picture: Picture) -> None:
 
 def _print_numbers(heads: Sequence[str], heat: Heat) -> None:
     width = max(2, len(str(heat.most)))
-    label = max(len(row.label) for row in heat.rows)
+    label = max(len(row.shown) for row in heat.rows)
     click.echo(" ".join([" " * label, *(head.rjust(width) for head in heads)]))
     for row in heat.rows:
-        cells = ((str(count) if count else ".").rjust(width) for count in row.counts)
-        click.echo(" ".join([row.label.ljust(label), *cells]))
-
-
-def busiest_rows(picture: Picture) -> list[tuple[datetime, str, str | None, int]]:
-    """Return the busiest minutes of each target: when in UTC and on the wall clock, the target, the fires."""
-    return [
-        (minute, local(minute, picture.timezone), target, count)
-        for target, each in picture.loads.items()
-        for minute, count in busiest(each.minutes, _BUSIEST)
-    ]
+        cells = ((LEFT_OUT if count is None else str(count or ".")).rjust(width) for count in row.counts)
+        click.echo(" ".join([row.shown.ljust(label), *cells]))
 
 
 def _print_crowd(crowd: Crowd) -> None:
@@ -245,7 +217,7 @@ def _document(picture: Picture) -> dict[str, object]:
                 "fires": each.fires,
                 "busiest": [
                     {"minute": stamp(minute), "fires": count}
-                    for minute, count in busiest(each.minutes, _BUSIEST)
+                    for minute, count in busiest(each.minutes, MOST_BUSIEST)
                 ],
             }
             for target, each in picture.loads.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,14 +13,25 @@ from flowsched.errors import ConfigError, Problem, UsageError, quoted
 from flowsched.near import did_you_mean
 
 if TYPE_CHECKING:
-    from flowsched.model import Catalog, Schedule, Settings
+    from flowsched.model import Catalog, Limits, Schedule, Settings
 
 SCHEDULES = Path("schedules")
 """The folder that is read where no `flowsched.yaml` names another."""
 
+
+class _Path(click.Path):
+    """A path that is not empty: an empty one, as an unset variable leaves it, would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("is empty; allowed: the path of a folder or file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+paths_argument = click.argument("paths", nargs=-1, type=_Path(), metavar="[PATH]...")
 schedules_option = click.option(
     "--schedules",
-    type=click.Path(),
+    type=_Path(),
     metavar="PATH",
     help="A folder or file of schedules. Default: what flowsched.yaml names, else ./schedules.",
 )
@@ -29,7 +40,7 @@ schedules_option = click.option(
 def find_settings(option: str | None) -> Settings | None:
     """Return the settings in force here; None where there is no `flowsched.yaml`."""
     path = config.find_settings(option, os.environ, Path.cwd())
-    return config.load_settings(path) if path else None
+    return config.load_settings(Path(from_here(str(path)))) if path else None
 
 
 def need_settings(option: str | None) -> Settings:
@@ -40,6 +51,11 @@ def need_settings(option: str | None) -> Settings:
         message = f"there is none; looked at {places}"
         raise ConfigError([Problem("flowsched.yaml", 0, 0, "", message, "as flowsched.example.yaml shows")])
     return settings
+
+
+def limits_of(settings: Settings | None) -> dict[str, Limits]:
+    """Return the limits of each target that the settings name."""
+    return {name: target.limits for name, target in settings.targets.items()} if settings else {}
 
 
 def load_catalog(option: str | None, schedules: str | None) -> Catalog:
@@ -56,10 +72,16 @@ def known(catalog: Catalog, schedule_id: str) -> Schedule:
     return catalog.schedules[schedule_id]
 
 
+def from_here(path: str) -> str:
+    """Return a path as somebody in the current folder would write it; as it is where it is not below it."""
+    here = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else path
+
+
 def default_schedules(settings: Settings | None) -> str:
     """Return the folder of schedules that the settings name, else `./schedules`, or raise UsageError."""
     if settings is not None:
-        return settings.schedules
+        return from_here(settings.schedules)
     if SCHEDULES.is_dir():
         return str(SCHEDULES)
     raise UsageError("no schedules: there is neither a flowsched.yaml nor a folder ./schedules; name a PATH")

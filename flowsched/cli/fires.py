@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from flowsched.model import Fire
     from flowsched.timeline import Stay
 
+_SPARE = ("zone", "task", "flow", "due (UTC)", "local")
+"""Columns that a narrow terminal can do without, the least needed first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -72,16 +75,12 @@ def print_fires(fires: Sequence[Seen], *, of_one: bool = False) -> None:
     columns: dict[str, list[object]] = {"fire time (UTC)": [each.fire.fire_time for each in fires]}
     if any(each.fire.schedule.jitter for each in fires):
         columns["due (UTC)"] = [each.due for each in fires]
-    columns["local"] = [_local(each.fire) for each in fires]
+    columns["local"] = [local(each.fire.fire_time, each.fire.schedule.timing.timezone) for each in fires]
+    columns["zone"] = [each.fire.schedule.timing.timezone for each in fires]
     if not of_one:
         columns["schedule"] = [each.fire.schedule.id for each in fires]
         columns["flow"] = [each.fire.schedule.flow for each in fires]
         columns["task"] = [each.fire.schedule.task for each in fires]
     if any(each.stay for each in fires):
         columns["note"] = [each.note for each in fires]
-    print_table(list(columns), list(zip(*columns.values(), strict=True)))
-
-
-def _local(fire: Fire) -> str:
-    zone = fire.schedule.timing.timezone
-    return f"{local(fire.fire_time, zone)} {zone}"
+    print_table(list(columns), list(zip(*columns.values(), strict=True)), spare=_SPARE)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from flowsched.cli.calendar import busiest_rows
+from flowsched.cli.calendar_picture import busiest_rows
+from flowsched.cli.reports import counted
 from flowsched.ops.logs import stamp
-from flowsched.review.heat import LEVELS
+from flowsched.review.heat import LEFT_OUT, LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from flowsched.cli.calendar import Picture
+    from flowsched.cli.calendar_picture import Picture
 
 _ROW, _GAP, _EDGE, _TOP, _LINE, _LEGEND = 22, 2, 16, 72, 18, 112
 _SIZES = {"hour": (34, 112), "minute": (14, 36)}
@@ -36,9 +37,10 @@ def svg(picture: Picture) -> str:
     rows = picture.heat.rows
     cell, label = _SIZES[picture.by]
     told = [_told(*row) for row in busiest_rows(picture)]
+    lines = [*told, *picture.nights]
     width = 2 * _EDGE + label + len(rows[0].counts) * cell
     under = _TOP + len(rows) * _ROW + _LINE
-    height = under + (len(told) + 3) * _LINE + _EDGE
+    height = under + (len(lines) + 3) * _LINE + _EDGE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"',
         f'width="{width}" height="{height}" aria-labelledby="title desc">',
@@ -53,7 +55,7 @@ def svg(picture: Picture) -> str:
         f'<text class="head" x="{_EDGE}" y="{under + 2 * _LINE}">Busiest minutes</text>',
         *(
             f'<text x="{_EDGE}" y="{under + (number + 3) * _LINE}">{escape(line)}</text>'
-            for number, line in enumerate(told)
+            for number, line in enumerate(lines)
         ),
         "</svg>\n",
     ]
@@ -62,7 +64,7 @@ def svg(picture: Picture) -> str:
 
 def _told(minute: datetime, there: str, target: str | None, count: int) -> str:
     at = f" on {target}" if target else ""
-    return f"{stamp(minute)}, {there}: {count} fires{at}"
+    return f"{stamp(minute)}, {there}: {counted(count, 'fire')}{at}"
 
 
 def _description(picture: Picture, told: list[str]) -> str:
@@ -92,17 +94,18 @@ def _cells(picture: Picture) -> Iterator[str]:
     cell, label = _SIZES[picture.by]
     for line, row in enumerate(picture.heat.rows):
         y = _TOP + line * _ROW
-        yield f'<text x="{_EDGE}" y="{y + 15}">{escape(row.label)}</text>'
+        yield f'<text x="{_EDGE}" y="{y + 15}">{escape(row.shown)}</text>'
         for number, count in enumerate(row.counts):
+            told = LEFT_OUT if count is None else str(count)
             x, level = _EDGE + label + number * cell, picture.heat.level(count)
             where = f"{row.label} {number:02}:00" if picture.by == "hour" else f"{row.label}{number:02}"
             yield (
                 f'<rect class="l{level}" x="{x}" y="{y}" width="{cell - _GAP}" height="{_ROW - _GAP}" rx="2">'
-                f"<title>{escape(where)}: {count}</title></rect>"
+                f"<title>{escape(where)}: {told}</title></rect>"
             )
-            if count and cell >= _NUMBERED:
+            if told != "0" and cell >= _NUMBERED:
                 kind = "n h" if level >= _TURN else "n"
-                yield f'<text class="{kind}" x="{x + (cell - _GAP) // 2}" y="{y + 14}">{count}</text>'
+                yield f'<text class="{kind}" x="{x + (cell - _GAP) // 2}" y="{y + 14}">{told}</text>'
 
 
 def _legend(picture: Picture, y: int) -> Iterator[str]:

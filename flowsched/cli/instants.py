@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flowsched import cron
+from flowsched.errors import quoted
+
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
+
+
+class _Typed(datetime):
+    """An instant that knows how it was typed."""
+
+    typed: str
 
 
 class _Instant(click.ParamType[datetime]):
@@ -25,9 +34,11 @@ class _Instant(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            return datetime.fromisoformat(value)
+            found = _Typed.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is no instant; allowed: ISO 8601, as 2026-03-29T01:30Z", param, ctx)
+        found.typed = value
+        return found
 
 
 INSTANT = _Instant()
@@ -37,19 +48,30 @@ REVIEWED = range(1973, 9990)
 
 
 def in_utc(instant: datetime, option: str, zone: ZoneInfo | None = None) -> datetime:
-    """Return the instant in UTC; without an offset it is read on the wall clock of `zone`, or refused."""
-    if instant.tzinfo is None:
-        if zone is None:
-            raise click.BadParameter(
-                f"{instant.isoformat()} has no offset; allowed: {instant.isoformat()}Z for UTC, "
-                f"or an offset as +02:00",
-                param_hint=option,
-            )
-        instant = instant.replace(tzinfo=zone)
+    """Return the instant in UTC; without an offset it is read on the wall clock of `zone`, or refused.
+
+    A time that this clock leaves out is the end of its gap, as for a fixed time of an expression; of one that
+    it shows twice it is the first.
+    """
+    written = datetime.combine(instant.date(), instant.time(), instant.tzinfo)
+    if written.tzinfo is None and zone is None:
+        allowed = f"{written.isoformat().removesuffix(':00')}Z for UTC, or an offset as +02:00"
+        raise click.BadParameter(f"{_typed(instant)} has no offset; allowed: {allowed}", param_hint=option)
     try:
-        return instant.astimezone(UTC)
+        return _on_the_clock(written, zone) if zone and written.tzinfo is None else written.astimezone(UTC)
     except OverflowError:
-        raise click.BadParameter(f"{instant.isoformat()} is out of range", param_hint=option) from None
+        raise click.BadParameter(f"{_typed(instant)} is out of range", param_hint=option) from None
+
+
+def _on_the_clock(wall: datetime, zone: ZoneInfo) -> datetime:
+    minute = wall.replace(second=0, microsecond=0)
+    found = cron.instant(minute, zone)
+    left_out = found.astimezone(zone).replace(tzinfo=None) != minute
+    return found if left_out else found + (wall - minute)
+
+
+def _typed(instant: datetime) -> str:
+    return quoted(instant.typed) if isinstance(instant, _Typed) else instant.isoformat()
 
 
 def to_look_ahead_from(instant: datetime, option: str, zone: ZoneInfo | None = None) -> datetime:
@@ -57,7 +79,5 @@ def to_look_ahead_from(instant: datetime, option: str, zone: ZoneInfo | None = N
     found = in_utc(instant, option, zone)
     if found.year not in REVIEWED:
         allowed = f"years from {REVIEWED[0]} to {REVIEWED[-1]}"
-        raise click.BadParameter(
-            f"{instant.isoformat()} is out of range; allowed: {allowed}", param_hint=option
-        )
+        raise click.BadParameter(f"{_typed(instant)} is out of range; allowed: {allowed}", param_hint=option)
     return found

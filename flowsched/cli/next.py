@@ -14,6 +14,7 @@ from flowsched.cli.fires import print_fires, seen
 from flowsched.cli.instants import INSTANT, in_utc
 from flowsched.cli.output import format_option, print_json
 from flowsched.clock import SystemClock
+from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,6 +51,9 @@ def command(  # noqa: PLR0913 - one parameter an option
     wanted = _wanted(load_catalog(config, schedules), ids)
     after = in_utc(from_, "--from") if from_ else SystemClock().now()
     end = in_utc(until, "--until") if until else None
+    if end and end <= after:
+        start = f"--from, {stamp(after)}" if from_ else f"now, {stamp(after)}"
+        raise click.BadParameter(f"{stamp(end)} is not later than {start}", param_hint="--until")
     fires = [seen(fire) for fire in islice(timeline.fires(wanted, after=after, until=end), count)]
     if format_ == "json":
         print_json({"fires": [each.record() for each in fires]})

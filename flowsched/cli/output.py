@@ -15,6 +15,8 @@ from flowsched.ops.logs import stamp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flowsched.review.clock_changes import ClockChange
+
 format_option = click.option(
     "--format",
     "format_",
@@ -30,13 +32,18 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows under headers; None is an empty cell."""
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], *, spare: Sequence[str] = ()
+) -> None:
+    """Print rows under headers; None is an empty cell.
+
+    Columns that are `spare` are left out of a terminal that is too narrow for all, the first of them first.
+    """
     cells = [["" if cell is None else str(_plain(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from flowsched.cli import terminal  # noqa: PLC0415 - rich is for terminals only
 
-        terminal.print_table(headers, cells)
+        terminal.print_table(headers, cells, spare)
     else:
         _print_plain(headers, cells)
 
@@ -46,6 +53,17 @@ def local(instant: datetime, zone: str) -> str:
     there = instant.astimezone(ZoneInfo(zone))
     text = there.isoformat(" ", "minutes")
     return f"{there:%a} {text[:16]} {text[16:]}"
+
+
+def clock_words(change: ClockChange) -> str:
+    """Return what becomes of a clock at its change, as `02:00 +01:00 becomes 03:00 +02:00`."""
+    before, after = change.reading_before, change.reading_after
+    return f"{before:%H:%M} {offset(before)} becomes {after:%H:%M} {offset(after)}"
+
+
+def offset(reading: datetime) -> str:
+    """Return the offset of a reading from UTC, as `+02:00`."""
+    return reading.isoformat(timespec="minutes")[16:]
 
 
 def _plain(value: object) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,10 +11,10 @@ import click
 from flowsched import blackouts, config, cron, timeline
 from flowsched.cli.calendar_words import calendar_words
 from flowsched.cli.completion import complete_ids
-from flowsched.cli.files import default_schedules, find_settings, known, schedules_option
+from flowsched.cli.files import default_schedules, find_settings, from_here, known, schedules_option
 from flowsched.cli.fires import Seen, print_fires, seen
 from flowsched.cli.instants import INSTANT, to_look_ahead_from
-from flowsched.cli.output import format_option, local, print_json, print_table
+from flowsched.cli.output import clock_words, format_option, local, offset, print_json, print_table
 from flowsched.cli.values import VALUES
 from flowsched.clock import SystemClock
 from flowsched.model import Then
@@ -92,12 +91,7 @@ def command(
 
 def _shown(catalog: Catalog, schedule: Schedule, written: Mapping[KeyPath, Written], now: datetime) -> _Shown:
     inside = (each for each in islice(_fires(schedule, now, now + HORIZON), _MOST_LOOKED_AT) if each.stay)
-    of_its_flow = [
-        each
-        for each in catalog.schedules.values()
-        if (each.target, each.flow) == (schedule.target, schedule.flow)
-    ]
-    found = collisions(of_its_flow, after=now, until=now + HORIZON, of=[schedule.id])
+    found = collisions(catalog.schedules.values(), after=now, until=now + HORIZON, of=[schedule.id])
     return _Shown(
         schedule,
         written,
@@ -182,9 +176,7 @@ def _from(shown: _Shown, key: KeyPath) -> str:
 
 def _near(source: Source) -> str:
     """Return file and line, from the current folder on where the file is below it."""
-    path, folder = Path(source.file), Path.cwd()
-    below = path.is_relative_to(folder)
-    return f"{path.relative_to(folder) if below else path}:{source.line}"
+    return f"{from_here(source.file)}:{source.line}"
 
 
 def _when(schedule: Schedule) -> str:
@@ -206,17 +198,11 @@ def _print_nights(shown: _Shown) -> None:
         return
     print_table(
         ["when", "the clock", "its fires"],
-        [(f"{each.change.reading_before:%a %Y-%m-%d}", _clock(each), each.words()) for each in shown.nights],
+        [
+            (f"{each.change.reading_before:%a %Y-%m-%d}", clock_words(each.change), each.words())
+            for each in shown.nights
+        ],
     )
-
-
-def _clock(night: Touched) -> str:
-    before, after = night.change.reading_before, night.change.reading_after
-    return f"{before:%H:%M} {_offset(before)} becomes {after:%H:%M} {_offset(after)}"
-
-
-def _offset(reading: datetime) -> str:
-    return reading.isoformat(timespec="minutes")[16:]
 
 
 def _print_blackout(blackout: Blackout, shown: _Shown) -> None:
@@ -268,8 +254,8 @@ def _document(shown: _Shown) -> dict[str, object]:
         "clock_changes": [
             {
                 "at": stamp(each.change.at),
-                "before": _offset(each.change.reading_before),
-                "after": _offset(each.change.reading_after),
+                "before": offset(each.change.reading_before),
+                "after": offset(each.change.reading_after),
                 "fires": [stamp(at) for at in each.fires],
                 "says": each.words(),
             }

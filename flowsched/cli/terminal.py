@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from flowsched.model import RunState
+from flowsched.review.heat import LEFT_OUT, LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self
@@ -32,6 +34,7 @@ _COLOURS: dict[str, str] = {
 }
 
 _BLOCKS = "·▁▂▃▄▅▆▇█"
+_ASCII = ".,:;=+x#@"
 _SHADES = ("dim", "blue", "blue", "cyan", "green", "yellow", "bright_yellow", "red", "bold red")
 """Of a cell of a heat map, from nothing to the most."""
 
@@ -39,34 +42,85 @@ _FRAME = 17
 """Lines of the live view that are no rows of its three tables."""
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table without the columns in which nothing stands."""
+_GAP, _EDGES = 3, 2
+"""Between two columns of a table, and at both its ends."""
+_WHOLE = 27
+"""A cell of this width is not folded: as wide as a time with its weekday and offset."""
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> None:
+    """Print a table without the columns in which nothing stands.
+
+    Those that are `spare` are left out as far as the terminal is too narrow, and it says so; after that, long
+    texts are folded, and times and the like only where nothing else is left to fold.
+    """
+    console = Console()
+    columns = {
+        header: column for header, column in zip(headers, zip(*rows, strict=True), strict=True) if any(column)
+    }
+    left_out = []
+    for header in spare:
+        if _least(columns) <= console.width:
+            break
+        if columns.pop(header, None):
+            left_out.append(header)
+    fits = _least(columns) <= console.width
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    told = [index for index in range(len(headers)) if any(row[index] for row in rows)]
-    for index in told:
-        table.add_column(headers[index], overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row[index]) for index in told))
-    Console().print(table)
+    for header, column in columns.items():
+        least = _least_of(header, column)
+        whole = fits and least == _width(header, column)
+        table.add_column(header, overflow="fold", min_width=least if fits else None, no_wrap=whole)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(_cell, row))
+    console.print(table)
+    if left_out:
+        console.print(f"not shown for want of room: {', '.join(left_out)}", style="dim", highlight=False)
+
+
+def _least(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return how wide a terminal must be for these columns."""
+    return sum(_least_of(*column) for column in columns.items()) + _GAP * (len(columns) - 1) + _EDGES
+
+
+def _least_of(header: str, column: Sequence[str]) -> int:
+    return min(_width(header, column), max(_WHOLE, cell_len(header)))
+
+
+def _width(header: str, column: Sequence[str]) -> int:
+    return max(map(cell_len, (header, *column)))
 
 
 def print_heat(heads: Sequence[str], heat: Heat) -> None:
-    """Print a heat map as high as it has rows: a block a cell where numbers do not fit, else both."""
+    """Print a heat map as high as it has rows: a number a cell, or a block and what it stands for."""
     console = Console()
-    label = max(len(row.label) for row in heat.rows)
-    width = len(str(heat.most))
-    numbered = label + len(heads) * (width + 2) <= console.width
-    cell = width + 1 if numbered else 1
-    lines = [Text(" " * (label + 1) + _ruler(heads, cell))]
+    blocks = _BLOCKS if console.encoding.startswith("utf") else _ASCII
+    label = max(len(row.shown) for row in heat.rows) + 1
+    width = len(str(heat.most)) + 1
+    numbered = label - 1 + len(heads) * width <= console.width
+    cell = width if numbered else 1
+    lines = [Text(" " * label + _ruler(heads, cell)[numbered:])]
     for row in heat.rows:
-        line = Text(row.label.ljust(label + 1))
+        line = Text(row.shown.ljust(label - numbered))
         for count in row.counts:
             level = heat.level(count)
-            shown = (str(count) if count else "·").rjust(cell) if numbered else _BLOCKS[level]
-            line.append(shown, style=_SHADES[level])
+            shown = str(count or blocks[0]) if numbered else blocks[level]
+            line.append((LEFT_OUT if count is None else shown).rjust(cell), style=_SHADES[level])
         lines.append(line)
     for each in lines:
         console.print(each, no_wrap=True, overflow="crop", highlight=False)
+    if heat.most and not numbered:
+        console.print(_scale(heat, blocks), highlight=False)
+
+
+def _scale(heat: Heat, blocks: str) -> str:
+    """Return what the blocks stand for, each with the highest count that it shows."""
+    bounds = [heat.most * level // LEVELS for level in range(LEVELS + 1)]
+    shown = [
+        f"{blocks[level]} {bounds[level]}"
+        for level in range(1, LEVELS + 1)
+        if bounds[level] > bounds[level - 1]
+    ]
+    return f"{blocks[0]} none, then up to {' '.join(shown)}"
 
 
 def _ruler(heads: Sequence[str], cell: int) -> str:

@@ -10,9 +10,9 @@ import click
 
 from flowsched import config
 from flowsched.cli import FINE, FOUND
-from flowsched.cli.files import default_schedules, find_settings, schedules_option
+from flowsched.cli.files import default_schedules, find_settings, paths_argument, schedules_option
 from flowsched.cli.output import local
-from flowsched.cli.reports import Check, Report, format_option, print_report
+from flowsched.cli.reports import Check, Report, counted, format_option, print_report
 from flowsched.errors import ConfigError, Problem, Refused, printable
 from flowsched.ops.logs import stamp
 from flowsched.review.expectations import verdict
@@ -34,7 +34,7 @@ _EDGE = 2
 
 
 @click.command("test", epilog="Example: flowsched test schedules/wind.test.yaml --format junit")
-@click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
+@paths_argument
 @schedules_option
 @format_option
 @click.pass_obj
@@ -105,19 +105,19 @@ def _summary(
 ) -> str:
     failed = sum(bool(check.problems) for check in checks) - len({problem.file for problem in problems})
     if failed or problems:
-        told = [f"{failed} of {_count(len(expectations), 'test')} failed"] if expectations else []
-        told += [f"{_count(len(problems), 'problem')} in test files"] if problems else []
+        told = [f"{failed} of {counted(len(expectations), 'test')} failed"] if expectations else []
+        told += [f"{counted(len(problems), 'problem')} in test files"] if problems else []
         return ", ".join(told)
     if not expectations:
         return "no tests: there is no file named *.test.yaml beside the schedules"
     tested = len({expectation.schedule_id for expectation in expectations})
-    of_all = f"{tested} of {_count(len(catalog.schedules), 'schedule')}"
-    return f"ok: {_count(len(expectations), 'test')} for {of_all}, revision {catalog.revision[:12]}"
+    of_all = f"{tested} of {counted(len(catalog.schedules), 'schedule')}"
+    return f"ok: {counted(len(expectations), 'test')} for {of_all}, revision {catalog.revision[:12]}"
 
 
 def _side_by_side(verdict: Verdict) -> Iterator[str]:
     """Yield the lines that say what is wrong: expected and actual beside each other, what agrees elided."""
-    times = _count(len(verdict.fires), "time")
+    times = counted(len(verdict.fires), "time")
     yield f"{verdict.expectation.schedule_id} fires {times}: {', '.join(verdict.faults)}"
     moments = verdict.moments
     rows: list[tuple[str, ...]] = [("", "expected", "actual", "fire time (UTC)", "")] if moments else []
@@ -173,7 +173,3 @@ def _record(expectation: Expectation, outcome: Verdict | Refused) -> dict[str, o
     for key, moments in (("missing", outcome.missing), ("unexpected", outcome.unexpected)):
         record |= {key: [stamp(at) for at in moments[:MOST_LISTED]], f"{key}_count": len(moments)}
     return record
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

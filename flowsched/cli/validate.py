@@ -12,8 +12,8 @@ import click
 
 from flowsched import config, git
 from flowsched.cli import FINE, FOUND
-from flowsched.cli.files import default_schedules, find_settings
-from flowsched.cli.instants import INSTANT, in_utc
+from flowsched.cli.files import default_schedules, find_settings, limits_of, paths_argument
+from flowsched.cli.instants import INSTANT, to_look_ahead_from
 from flowsched.cli.reports import Check, Report, counted, format_option, print_report, tally
 from flowsched.clock import SystemClock
 from flowsched.errors import ConfigError, FlowschedError, printable
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
     from flowsched.model import Catalog, Settings
 
 _SHOWN_OF_REVISION = 12
-_YEARS = range(1970, 9990)
 
 
 @click.command("validate", epilog="Example: flowsched validate schedules/ --strict")
-@click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
+@paths_argument
 @click.option("--strict", is_flag=True, help="Let warnings fail the check, as errors do.")
 @click.option("--at", type=INSTANT, metavar="T", help="Check as if it were this instant. Default: now.")
 @format_option
@@ -47,24 +46,13 @@ def command(
     where anything fails. Works without a flowsched.yaml; target names are then not checked. Reads only
     files, and with --format github what Git says has changed.
     """
-    now = _instant(at)
+    now = to_look_ahead_from(at, "--at") if at else SystemClock().now()
     settings, catalog, problems = _load(config_option, paths)
     if catalog:
         problems = _review(catalog, settings, now)
     report = _report(catalog, problems, strict=strict)
     print_report(report, format_, touched=_touched(report) if format_ == "github" else ())
     return FINE if report.ok else FOUND
-
-
-def _instant(at: datetime | None) -> datetime:
-    """Return the instant of the check; a chosen one must leave room for all that is looked at after it."""
-    if at is None:
-        return SystemClock().now()
-    now = in_utc(at, "--at")
-    if now.year not in _YEARS:
-        allowed = f"the years {_YEARS[0]} to {_YEARS[-1]}"
-        raise click.BadParameter(f"{now.year} is out of range; allowed: {allowed}", param_hint="--at")
-    return now
 
 
 def _load(
@@ -89,7 +77,7 @@ def _load(
 def _review(catalog: Catalog, settings: Settings | None, now: datetime) -> list[Problem]:
     """Return what is wrong with a catalog that can be used, by the place in the files."""
     place = config.Places()
-    limits = {name: target.limits for name, target in settings.targets.items()} if settings else {}
+    limits = limits_of(settings)
     fires_a_day = settings.fires_a_day if settings else FIRES_A_DAY
     found = collisions(catalog.schedules.values(), after=now, until=now + HORIZON)
     told = warnings(catalog, now=now, limits=limits, fires_a_day=fires_a_day, place=place, collisions=found)

@@ -12,13 +12,13 @@ import click
 
 from flowsched.cli import FINE, FOUND
 from flowsched.cli.durations import DURATION
-from flowsched.cli.files import default_schedules, find_settings
-from flowsched.cli.instants import INSTANT, in_utc
-from flowsched.cli.plan.sides import Side, former_state, is_folder, later_state, placed, places, read
+from flowsched.cli.files import default_schedules, find_settings, limits_of
+from flowsched.cli.instants import INSTANT, to_look_ahead_from
+from flowsched.cli.plan.sides import UNREAD, Side, former_state, is_folder, later_state, placed, places, read
 from flowsched.cli.plan.telling import Telling
 from flowsched.clock import SystemClock
 from flowsched.durations import allowed_between
-from flowsched.errors import Refused, UsageError
+from flowsched.errors import ConfigError, Refused, UsageError
 from flowsched.model import FIRES_A_DAY
 from flowsched.review.changes import changes
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from flowsched.review.changes import Plan
 
 _SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(days=400)
-_YEARS = range(1971, 9990)
-"""In which all calendars and zones can be reckoned with."""
 
 
 @click.command("plan", epilog="Example: flowsched plan --from main --format markdown")
@@ -86,28 +84,45 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     PATH is by default the folder that flowsched.yaml names. A state is a commit, read without touching the
     work tree, or a folder, written with a / in it. Both are read with the flowsched.yaml of here. Exits with
-    1 where one of them cannot be used.
+    1 where it or one of them cannot be used.
     """
     _check_horizon(horizon)
     moment = _moment(at)
-    settings = find_settings(config_option)
+    telling = _telling(config_option, path, (from_, to), moment, horizon, (from_zoneinfo, to_zoneinfo))
+    import_module(f"flowsched.cli.plan.{format_}").show(telling)
+    if telling.plan is None:
+        return FOUND
+    return FOUND if exit_code and telling.plan.changes else FINE
+
+
+def _telling(
+    config_option: str | None,
+    path: str | None,
+    options: tuple[str | None, str | None],
+    moment: datetime,
+    horizon: timedelta,
+    zoneinfo: tuple[Path | None, Path | None],
+) -> Telling:
+    """Return the plan, or all problems; the pairs are those of `--from` and `--to`."""
+    until = moment + horizon
+    try:
+        settings = find_settings(config_option)
+    except ConfigError as error:
+        # They decide how both states are read.
+        problems = [("settings", problem) for problem in error.problems]
+        return Telling(old=UNREAD, new=UNREAD, plan=None, problems=problems, at=moment, until=until)
     # Of no use, and perhaps not there, where both states are folders.
-    named = path or ("." if is_folder(from_) and is_folder(to) else default_schedules(settings))
+    named = path or ("." if all(map(is_folder, options)) else default_schedules(settings))
     folder = _from_here(Path(named))
-    former, later = former_state(from_, folder), later_state(to, folder)
-    old = read(former, settings, from_zoneinfo, may_lack=True)
-    new = read(later, settings, to_zoneinfo, may_lack=False)
+    former, later = former_state(options[0], folder), later_state(options[1], folder)
+    old = read(former, settings, zoneinfo[0], may_lack=True)
+    new = read(later, settings, zoneinfo[1], may_lack=False)
     problems = [*_problems(old, "from"), *_problems(new, "to")]
     plan = None if problems else _plan(old, new, moment, horizon, settings)
-    telling = Telling(old=old, new=new, plan=plan, problems=problems, at=moment, until=moment + horizon)
-    import_module(f"flowsched.cli.plan.{format_}").show(telling)
-    if problems:
-        return FOUND
-    return FOUND if exit_code and plan and plan.changes else FINE
+    return Telling(old=old, new=new, plan=plan, problems=problems, at=moment, until=until)
 
 
 def _plan(old: Side, new: Side, at: datetime, horizon: timedelta, settings: Settings | None) -> Plan:
-    limits = {name: target.limits for name, target in settings.targets.items()} if settings else {}
     fires_a_day = settings.fires_a_day if settings else FIRES_A_DAY
     try:
         return changes(
@@ -115,7 +130,7 @@ def _plan(old: Side, new: Side, at: datetime, horizon: timedelta, settings: Sett
             new.catalog,
             at=at,
             horizon=horizon,
-            limits=limits,
+            limits=limits_of(settings),
             fires_a_day=fires_a_day,
             place=places(new.state),
         )
@@ -134,10 +149,7 @@ def _check_horizon(horizon: timedelta) -> None:
 
 def _moment(at: datetime | None) -> datetime:
     """Return when it is merged, in whole seconds."""
-    moment = in_utc(at, "--at") if at else SystemClock().now()
-    if moment.year not in _YEARS:
-        allowed = f"allowed: the years {_YEARS[0]} to {_YEARS[-1]}"
-        raise click.BadParameter(f"{moment.isoformat()} is out of range; {allowed}", param_hint="--at")
+    moment = to_look_ahead_from(at, "--at") if at else SystemClock().now()
     return moment.replace(microsecond=0)
 
 

@@ -47,6 +47,10 @@ class Side:
     """Why it cannot be used; then the catalog is empty."""
 
 
+UNREAD = Side(State("not read", Path()), Catalog({}, ""), ())
+"""For either state where the settings cannot be used."""
+
+
 def former_state(option: str | None, path: Path) -> State:
     """Return the state that `--from` names; without it, the commit at which HEAD left the main branch.
 
@@ -81,10 +85,16 @@ def is_folder(value: str | None) -> bool:
 
 
 def _named(value: str, option: str, path: Path) -> State:
-    """Return the folder where it names one, else the commit."""
-    if is_folder(value):
-        return State(printable(value), Path(value))
+    """Return the folder where it names one, else the commit; where it could be either, raise UsageError."""
     repository = git.repository_of(path)
+    if is_folder(value):
+        if repository and _is_revision(repository, value):
+            shown = printable(value)
+            raise UsageError(
+                f"{option} {quoted(value)} is both a folder and a commit; allowed: ./{shown} for the folder,"
+                f" refs/heads/{shown} for the branch, refs/remotes/{shown} for the one of a remote"
+            )
+        return State(printable(value), Path(value))
     if repository is None:
         raise UsageError(
             f"{option} {quoted(value)} is no folder, and {printable(str(path))} is in no Git work tree;"
@@ -98,18 +108,33 @@ def _named(value: str, option: str, path: Path) -> State:
     return State(f"{commit[:_SHOWN_OF_COMMIT]} ({printable(value)})", path, commit, repository)
 
 
+def _is_revision(repository: git.Repository, value: str) -> bool:
+    try:
+        return bool(git.resolve(repository, value))
+    except GitError:
+        return False
+
+
 def read(state: State, settings: Settings | None, zoneinfo: Path | None, *, may_lack: bool) -> Side:
     """Read a state, with the data of time zones in a folder where one is named.
 
-    With `may_lack`, a commit without any schedule file is one that has no schedules yet. Raises UsageError.
+    With `may_lack`, a commit without the folder, or any schedule file, is one that has no schedules yet.
+    Raises UsageError.
     """
     with cron.zone_data(zoneinfo) if zoneinfo else nullcontext(), _at_hand(state) as (base, name):
-        if may_lack and state.commit and not find_files([name], base)[0]:
+        if may_lack and state.commit and _is_empty(base, name):
             return Side(state, Catalog({}, ""), ())
         try:
             return Side(state, config.load_catalog(name, settings, base=base), ())
         except ConfigError as error:
             return Side(state, Catalog({}, ""), tuple(error.problems))
+
+
+def _is_empty(base: Path, name: str) -> bool:
+    """Tell whether there is nothing, or a folder without any schedule file in which nothing else is wrong."""
+    if not os.path.lexists(base / name):
+        return True
+    return find_files([name], base, needed=False) == ([], [])
 
 
 @contextmanager

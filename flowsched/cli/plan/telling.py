@@ -40,7 +40,7 @@ class Telling:
     plan: Plan | None
     """None where there are problems."""
     problems: Sequence[tuple[str, Problem]]
-    """Each with its side: `from` or `to`."""
+    """Each with its side, `from` or `to`; or `settings`."""
     at: datetime
     until: datetime
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -89,10 +89,22 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def from_here(file: str) -> str | None:
-    """Return the path of a file from the current folder, as tools want it; None where it is not below it."""
-    path = os.path.relpath(file)
+def from_root(file: str) -> str | None:
+    """Return the path of a file from the root of the source, as tools want it; None where it is not below it.
+
+    That is the work tree that holds the current folder, else GITHUB_WORKSPACE, else the current folder.
+    """
+    path = os.path.relpath(file, _root())
     return None if PurePath(path).parts[:1] == (os.pardir,) else path
+
+
+def _root() -> Path:
+    here = Path.cwd()
+    tree = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if tree is None and workspace and here.is_relative_to(workspace):
+        return Path(workspace)
+    return tree or here
 
 
 def what(problem: Problem) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flowsched.cli.reports import INVALID, from_here, tally, what
+from flowsched.cli.reports import INVALID, from_root, tally, what
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -58,7 +58,7 @@ def _first(report: Report, touched: Collection[str]) -> list[Problem]:
 
 
 def _command(problem: Problem, level: str) -> str:
-    properties = {"file": from_here(problem.file) or problem.file, "title": problem.rule or INVALID}
+    properties = {"file": from_root(problem.file) or problem.file, "title": problem.rule or INVALID}
     if problem.line:
         properties |= {"line": str(problem.line), "col": str(problem.column)}
     written = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
@@ -74,8 +74,8 @@ def _escaped(text: str, more: str = "") -> str:
 
 def _plain(text: str) -> str:
     """Return a text that is no workflow command, in neither of their forms, whatever a file is called."""
-    listed = "\n".join(f"- {line}" for line in text.split("\n"))
-    return listed.replace("##[", "# #[")
+    lines = (f"- {line}" if line.lstrip().startswith("::") else line for line in text.split("\n"))
+    return "\n".join(lines).replace("##[", "# #[")
 
 
 def _counted(report: Report, annotated: int) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from flowsched import __version__
 from flowsched.cli.output import print_json
-from flowsched.cli.reports import INVALID, from_here, tally, what
+from flowsched.cli.reports import INVALID, from_root, tally, what
 from flowsched.errors import Severity
 from flowsched.review.rules import RULES
 
@@ -107,8 +107,8 @@ def _location(problem: Problem) -> dict[str, Any]:
 
 
 def _artifact(file: str) -> dict[str, str]:
-    """Return where a file is: below the current folder, taken for the root of the source, or anywhere."""
-    below = from_here(file)
+    """Return where a file is: below the root of the source, or anywhere."""
+    below = from_root(file)
     if below is None:
         return {"uri": "file://" + quote(os.path.abspath(file))}  # noqa: PTH100 - resolve() would follow links
     return {"uri": quote(below), "uriBaseId": "%SRCROOT%"}
