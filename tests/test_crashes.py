@@ -46,8 +46,8 @@ DAY = datetime(2026, 3, 10, tzinfo=UTC)
 BOUND = 20.0
 """Real seconds for what a process is to do."""
 
-BY_HAND = {"resolve", "accept", "record"}
-"""What no daemon writes."""
+ASIDE = {"resolve", "accept", "record"}
+"""What people write, or what says nothing of a fire."""
 
 SETTINGS = """\
 schedules: schedules.yaml
@@ -276,7 +276,7 @@ async def test_killed_at_any_instant_of_a_backlog_nothing_is_lost_and_nothing_do
 
 
 def test_every_write_of_the_ledger_has_its_points() -> None:
-    assert {step.does for step in WRITES} == _writing_methods() - BY_HAND
+    assert {step.does for step in WRITES} == _writing_methods() - ASIDE
     for step in WRITES:
         assert [point.moment for point in POINTS if point.step is step] == list(AT_A_STEP)
 
