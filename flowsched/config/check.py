@@ -99,7 +99,8 @@ class _Words:
         self._findings.add(node.at, path, self._what_is_wrong(error), allowed_in(error.schema))
 
     def _what_is_wrong(self, error: Any) -> str:
-        value, show = error.instance, not self._secrets_nearby
+        # What is no mapping at all may be a file of another kind, to which somebody has led us by a link.
+        value, show = error.instance, bool(error.absolute_path) and not self._secrets_nearby
         # Every enum of ours is one of texts; what is no text is first of all of the wrong type.
         if error.validator == "type" or (error.validator == "enum" and not isinstance(value, str)):
             return _wrong_type(value, error.schema, show=show)
