@@ -799,3 +799,18 @@ async def test_a_deferred_fire_that_goes_out_at_its_end_is_not_called_late(
 
     assert desk.fired() == ["held 12:30"]
     assert "fires were late" not in caplog.text
+
+
+async def test_what_a_blackout_left_out_during_downtime_is_not_called_late(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedule = every(30, closed((at(12, 15), at(12, 50))))
+    await desk.apply(schedule)
+    await desk.minutes(20)
+
+    desk.clock.step(at(12, 45))
+    await desk.restart(schedule)
+    await desk.settled()
+
+    assert desk.fired(SKIPPED) == ["held 12:30"]
+    assert "fires were late" not in caplog.text

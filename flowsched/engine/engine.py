@@ -499,7 +499,8 @@ def _completed(catalog: Catalog, term: Term) -> Term:
 
 
 def _is_late(run: Run) -> bool:
-    return run.state is RunState.MISSED or run.claimed_at - run.due_at > ON_TIME
+    late = run.claimed_at - run.due_at > ON_TIME
+    return run.state is RunState.MISSED or (run.state is RunState.CLAIMED and late)
 
 
 def _came(timing: Timing, after: datetime, until: datetime, most: int) -> list[datetime]:
