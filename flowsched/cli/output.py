@@ -50,7 +50,12 @@ def print_table(
 
 def local(instant: datetime, zone: str) -> str:
     """Return the instant on the wall clock of `zone`, as `Sun 2026-03-29 03:00 +02:00`."""
-    there = instant.astimezone(ZoneInfo(zone))
+    return on_clock(instant, ZoneInfo(zone))
+
+
+def on_clock(instant: datetime, zone: ZoneInfo) -> str:
+    """Return the instant as `local` does, for a zone that is at hand."""
+    there = instant.astimezone(zone)
     text = there.isoformat(" ", "minutes")
     return f"{there:%a} {text[:16]} {text[16:]}"
 

@@ -85,7 +85,6 @@ def _look_in(folders: Iterable[str]) -> None:
     forget_usual_zones()
     zone_rules.cache_clear()
     tz_release.cache_clear()
-    tz_release.cache_clear()
 
 
 def _data(name: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from flowsched.cli import FINE, FOUND
 from flowsched.cli.durations import DURATION
-from flowsched.cli.files import default_schedules, find_settings, limits_of
+from flowsched.cli.files import default_schedules, find_settings, from_here, limits_of
 from flowsched.cli.instants import INSTANT, to_look_ahead_from
 from flowsched.cli.plan.sides import UNREAD, Side, former_state, is_folder, later_state, placed, places, read
 from flowsched.cli.plan.telling import Telling
@@ -113,7 +112,7 @@ def _telling(
         return Telling(old=UNREAD, new=UNREAD, plan=None, problems=problems, at=moment, until=until)
     # Of no use, and perhaps not there, where both states are folders.
     named = path or ("." if all(map(is_folder, options)) else default_schedules(settings))
-    folder = _from_here(Path(named))
+    folder = Path(from_here(named))
     former, later = former_state(options[0], folder), later_state(options[1], folder)
     old = read(former, settings, zoneinfo[0], may_lack=True)
     new = read(later, settings, zoneinfo[1], may_lack=False)
@@ -151,9 +150,3 @@ def _moment(at: datetime | None) -> datetime:
     """Return when it is merged, in whole seconds."""
     moment = to_look_ahead_from(at, "--at") if at else SystemClock().now()
     return moment.replace(microsecond=0)
-
-
-def _from_here(path: Path) -> Path:
-    """Return a path as somebody here would write it."""
-    here = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
-    return here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else path

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowsched import cron
+from flowsched.cli.output import on_clock
 from flowsched.cli.plan.sides import shown
 from flowsched.cli.reports import counted
 from flowsched.durations import format_duration
 from flowsched.errors import printable, shortened
 from flowsched.ops.logs import stamp
+from flowsched.review import stamps
 from flowsched.review.edits import Kind
 
 if TYPE_CHECKING:
@@ -103,9 +105,7 @@ def kind_words(change: Change) -> str:
 
 def local(instant: datetime, timing: Timing) -> str:
     """Return an instant on the wall clock of a timing, as `Sun 2026-03-29 03:00 +02:00`."""
-    there = instant.astimezone(cron.zone(timing.timezone, timing.rules))
-    text = there.isoformat(" ", "minutes")
-    return f"{there:%a} {text[:16]} {text[16:]}"
+    return on_clock(instant, cron.zone(timing.timezone, timing.rules))
 
 
 def outgoing_words(fire: Outgoing, schedule: Schedule) -> str:
@@ -168,7 +168,7 @@ def value_words(value: str | None) -> str:
 
 def collision_words(each: Collision) -> str:
     """Say which two schedules collide, and when."""
-    first = ", ".join(map(stamp_minute, each.first))
+    first = ", ".join(map(stamps.stamp, each.first))
     more = ", ..." if each.count > len(each.first) else ""
     pair = f"{printable(each.sent.id)} and {printable(each.skipped.id)}"
     return f"{pair}: {counted(each.count, 'fire')} of flow {each.sent.flow}, {first}{more}"
@@ -187,17 +187,12 @@ def load_words(each: LoadChange) -> str:
 
 def _peak_words(before: tuple[datetime, int] | None, after: tuple[datetime, int] | None) -> str:
     counts = [peak[1] if peak else 0 for peak in (before, after)]
-    when = f" ({stamp_minute(after[0])})" if after and counts[0] != counts[1] else ""
+    when = f" ({stamps.stamp(after[0])})" if after and counts[0] != counts[1] else ""
     return f"{_count_words(*counts)}{when}"
 
 
 def _count_words(before: int, after: int) -> str:
     return f"{after:,}" if before == after else f"{before:,} -> {after:,}"
-
-
-def stamp_minute(instant: datetime) -> str:
-    """Return a UTC instant as `2026-03-29T01:00Z`."""
-    return f"{instant:%Y-%m-%dT%H:%MZ}"
 
 
 def head_words(telling: Telling) -> str:
