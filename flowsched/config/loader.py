@@ -81,7 +81,7 @@ class _Load:
         self._base = base
         self._sources: dict[str, Source] = {}
         self._calendar_sources: dict[str, Source] = {}
-        self._held: list[tuple[Findings, Entry]] = []  # those with a blackout
+        self._with_blackout: list[tuple[Findings, Entry]] = []
         self._blackouts: dict[tuple[tuple[str, ...], Then], Blackout] = {}
         self._renames: list[tuple[Findings, list[_Rename]]] = []  # of each file
         self._digests: list[tuple[str, bytes]] = []
@@ -164,7 +164,7 @@ class _Load:
 
     def _settle_blackouts(self) -> None:
         """Put the calendars of all files where schedules name them; note the names that nothing has."""
-        for findings, entry in self._held:
+        for findings, entry in self._with_blackout:
             with suppress(Unusable):
                 blackout = entry.blackout and self._blackout(entry.blackout, findings)
                 if entry.schedule and blackout:
@@ -196,7 +196,7 @@ class _Load:
         if entry.schedule:
             self.schedules[entry.id] = entry.schedule
         if entry.blackout:
-            self._held.append((findings, entry))
+            self._with_blackout.append((findings, entry))
 
     def _check_renames(self) -> None:
         """Note an old id that is still in use, or that two schedules had."""
