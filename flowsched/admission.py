@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowsched.durations import format_duration
-from flowsched.model import CatchUp, FlowState, Origin, Overlap, RunState, Seen
+from flowsched.model import CatchUp, FlowState, Origin, Overlap, RunState, Scope, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from flowsched.model import Run, Schedule, Sighting, Term, Timing
+    from flowsched.model import Pause, Run, Schedule, Sighting, Term, Timing
 
 ON_TIME = timedelta(seconds=60)
 """A fire admitted no later than this after it was due is an ordinary one: no more than the shortest
@@ -26,7 +26,7 @@ class Due(NamedTuple):
     fire_time: datetime
     due_at: datetime
     skip: str | None = None
-    """Why a blackout leaves it out; None: it does not."""
+    """Why a blackout, or a pause, leaves it out; None: none does."""
     note: str | None = None
     """What is to be noted of its run; set exactly where a blackout has deferred the fire."""
 
@@ -47,8 +47,9 @@ def admit(schedule: Schedule, due: Sequence[Due], now: datetime, *, more: bool =
     """Decide about every fire time in `due`: those after the cursor and not after `now`, ascending.
 
     Late is what comes after it was due, jitter included. `more` says that others follow which are to go out
-    by `now` as well, so that none of these is the latest. What a blackout leaves out is skipped however late,
-    and never the latest. What comes out is what went in: one decision a fire time, in the same order.
+    by `now` as well, so that none of these is the latest. What a blackout or a pause leaves out is skipped
+    however late, and never the latest. What comes out is what went in: one decision a fire time, in the same
+    order.
     """
     latest = None if more else next((each for each in reversed(due) if each.skip is None), None)
     return [_decide(schedule, each, now, latest=each == latest) for each in due]
@@ -141,6 +142,33 @@ def overlapping(run: Run, made: Mapping[str, datetime], sightings: Mapping[str, 
             skip=False, cancel=tuple(going), text=f"{said}; sent, as overlap_fallback is queue"
         )
     return Overlapping(skip=False, cancel=tuple(going), text=None)
+
+
+def pause_over(schedule: Schedule, at: datetime, pauses: Iterable[Pause]) -> Pause | None:
+    """Return the first of the pauses that covers a schedule at an instant; None: none does."""
+    return next((each for each in pauses if _covers(each, schedule) and _lasts(each, at)), None)
+
+
+def paused(schedule: Schedule, fire_time: datetime, now: datetime, pauses: Iterable[Pause]) -> str | None:
+    """Say why a fire that is decided about at `now` is skipped by a pause; None: it is not.
+
+    So is what a pause covers by its fire time, and all that would go out while one lasts.
+    """
+    pauses = tuple(pauses)
+    pause = pause_over(schedule, fire_time, pauses) or pause_over(schedule, now, pauses)
+    return None if pause is None else f"paused: {pause.reason} ({pause.by})"
+
+
+def _covers(pause: Pause, schedule: Schedule) -> bool:
+    return {
+        Scope.ALL: True,
+        Scope.TARGET: pause.name == schedule.target,
+        Scope.SCHEDULE: pause.name == schedule.id,
+    }[pause.scope]
+
+
+def _lasts(pause: Pause, at: datetime) -> bool:
+    return pause.from_at <= at and (pause.over_at is None or at < pause.over_at)
 
 
 def same_timing(recorded: Timing, wanted: Timing) -> bool:

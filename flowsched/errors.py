@@ -122,3 +122,11 @@ def quoted(text: str) -> str:
 def shortened(text: str, longest: int) -> str:
     """Return a text, or its beginning where it is too long."""
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+class ControlRefusal(FlowschedError):  # noqa: N818 - it says what it is
+    """What a person asked for cannot be done as things stand; the text says why, and what can be."""
+
+
+class NoDaemon(FlowschedError):  # noqa: N818 - so does this
+    """Nobody answers on the control socket; the text says why."""

@@ -25,6 +25,10 @@ FIRES_A_DAY = 288
 """One in five minutes: what a schedule may have without a warning, unless `flowsched.yaml` says otherwise."""
 
 
+SHORT = 12
+"""Characters of a digest or a commit that people are shown."""
+
+
 class CatchUp(StrEnum):
     """What is done about the fire times that passed while nobody could fire them."""
 
@@ -58,6 +62,17 @@ class Origin(StrEnum):
     SCHEDULE = "schedule"
     CATCH_UP = "catch_up"
     """Sent after its time: caught up, or deferred by a blackout."""
+    MANUAL = "manual"
+    """A person has triggered it."""
+    BACKFILL = "backfill"
+    """A person has it sent for a fire time of the past, one of a range."""
+
+
+MANUAL_ORIGINS = frozenset({Origin.MANUAL, Origin.BACKFILL})
+"""The origins of runs that exist because a person wanted them."""
+
+AFTER_THE_OTHERS = frozenset({Origin.CATCH_UP, Origin.BACKFILL})
+"""The origins of runs that go one by one for each flow, after those that are on schedule."""
 
 
 class RunState(StrEnum):
@@ -79,6 +94,41 @@ class RunState(StrEnum):
 
 
 FINAL_STATES = frozenset({RunState.TRIGGERED, RunState.FAILED, RunState.MISSED, RunState.SKIPPED})
+
+
+class Scope(StrEnum):
+    """What a pause is about."""
+
+    ALL = "all"
+    TARGET = "target"
+    SCHEDULE = "schedule"
+
+
+class ActionKind(StrEnum):
+    """What a person can have the daemon do, or do to its ledger."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    TRIGGER = "trigger"
+    BACKFILL = "backfill"
+    CANCEL = "cancel"
+    RESOLVE = "resolve"
+    RELOAD = "reload"
+    ACCEPT = "accept"
+
+
+class ReloadOutcome(StrEnum):
+    """What came of reading the schedules anew."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    """They are those in force already."""
+    HELD = "held"
+    """They change much, and nobody has accepted that; those before stay in force."""
+    REFUSED = "refused"
+    """They have problems, or cannot be read; those before stay in force."""
+    FAILED = "failed"
+    """A fault of flowsched; those before stay in force."""
 
 
 class Outcome(StrEnum):
@@ -581,6 +631,61 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A stretch of time in which a person wants no fires; theirs are recorded as skipped."""
+
+    id: int
+    scope: Scope
+    name: str | None
+    """The schedule's id or the target's name; None exactly where the scope is all."""
+    reason: str
+    by: str
+    """Who."""
+    from_at: datetime
+    """Inclusive."""
+    until_at: datetime | None
+    """When it ends by itself, exclusive; None: never."""
+    ended_at: datetime | None
+    """When somebody has ended it, exclusive; None: nobody has."""
+    ended_by: str | None
+
+    @property
+    def over_at(self) -> datetime | None:
+        """When it is over, exclusive; None: that is not known yet."""
+        ends = [at for at in (self.until_at, self.ended_at) if at is not None]
+        return min(ends, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What a person has done to the daemon or its ledger."""
+
+    at: datetime
+    by: str
+    kind: ActionKind
+    subject: str
+    """What it was done to: a schedule's id, `target NAME`, `all`, `run 17`, a digest, a folder."""
+    reason: str | None
+    detail: str
+    """One line: what came of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """What came of one reading of the schedules."""
+
+    outcome: ReloadOutcome
+    at: datetime
+    why: str
+    """What had them read: `start`, `SIGHUP`, `the files changed`, `accepted`, or who asked."""
+    revision: str | None
+    """Of what was read; None where that is not known."""
+    commit: Commit | None
+    problems: tuple[str, ...]
+    """One line each; empty but where it is refused, held or failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a target may be asked to bear."""
 
@@ -643,3 +748,104 @@ class Settings:
     """How many in a hundred of the enabled schedules a reload may end or retime unasked, from 0 to 100."""
     fires_a_day: int = FIRES_A_DAY
     """A schedule with more than that gets a warning."""
+    control_socket: str = ""
+    """Absolute path of the socket that the daemon is spoken to over; empty: it has none."""
+    control_group: str | None = None
+    """The group that may use it beside the daemon's own user and root; None: no group."""
+    listen: tuple[str, int] | None = None
+    """Address and port for metrics and health over TCP; None: they are on the control socket only."""
+    watch_files: bool = True
+    """Whether the schedules are read anew when the files change, or only when somebody says so."""
+
+
+class Phase(StrEnum):
+    """Where in its life a daemon is."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """It fires no more, and lets the attempts under way end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upcoming:
+    """A fire that is to go out."""
+
+    schedule_id: str
+    fire_time: datetime
+    out_at: datetime
+    """When it goes out: its fire time, or the end of the blackout that defers it; jitter is not in it."""
+    paused: bool
+    """Whether a pause that lasts now would cover it by then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetStatus:
+    """How a daemon stands with a target."""
+
+    name: str
+    token_age: timedelta | None
+    """How long ago its access token was granted; None: it has none."""
+    clock_offset: timedelta | None
+    """How far the gateway's clock is ahead of this machine's; None: not known yet."""
+    clock_is_off: bool
+    """Whether the two differ by more than is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether what a daemon needs to fire answers; all in seconds, by the monotonic clock."""
+
+    loop_lag: float
+    """By how much the event loop was late at the latest look."""
+    ledger_latency: float | None
+    """How long both threads of the ledger took to answer at the latest look; None: they have not."""
+    ledger_error: str | None
+    """With what trouble the ledger answered at the latest look; None: with none."""
+    woke_ago: float
+    """How long ago the alarms were last looked at."""
+    alive: bool
+    """Whether all three were within their bounds at the latest look: what feeds the watchdog."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a daemon stands, at one instant."""
+
+    at: datetime
+    version: str
+    daemon: str
+    """Its name, as runs have it."""
+    started_at: datetime
+    phase: Phase
+    revision: str
+    """Of the catalog in force; empty: none is yet."""
+    commit: Commit | None
+    applied_at: datetime | None
+    """When the catalog in force was put in force by this daemon."""
+    schedules: int
+    enabled: int
+    reload: Reload | None
+    """The latest reading of the schedules, the one at the start included; None: it is still going on."""
+    held: str | None
+    """The revision of the catalog that waits to be accepted; None: none does."""
+    upcoming: tuple[Upcoming, ...]
+    """The next fires in the order in which they go out; a few of them."""
+    counts: Mapping[RunState, int]
+    """How many runs are in each state that is not final."""
+    under_way: tuple[Run, ...]
+    """Runs that are not final, oldest fire time first; at most `MOST_SHOWN` of them."""
+    recent: tuple[Run, ...]
+    """Runs that became final since the start, the latest first; at most `MOST_SHOWN` of them."""
+    pauses: tuple[Pause, ...]
+    """Those that last now, or are still to begin."""
+    overdue: Mapping[str, datetime]
+    """By schedule, when a fire was to go out that should have been claimed by now."""
+    last_success: Mapping[str, datetime]
+    """By schedule, the latest fire time that was triggered; only for schedules of the catalog."""
+    targets: tuple[TargetStatus, ...]
+    health: Health
+
+
+MOST_SHOWN = 50
+"""Of runs in a status."""

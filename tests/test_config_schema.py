@@ -150,9 +150,11 @@ def test_the_keys_of_a_schedule_are_the_fields_of_its_record() -> None:
 
 
 def test_the_keys_of_the_settings_are_the_fields_of_their_records() -> None:
-    top = set(properties_of(SETTINGS)) - {"limits", "review", "apply"}
-    inner = set(properties_of(SETTINGS, "review")) | set(properties_of(SETTINGS, "apply"))
-    assert top | inner == names(Settings) - {"file"}
+    top = set(properties_of(SETTINGS)) - {"limits", "review", "apply", "reload", "control"}
+    inner = {key for part in ("review", "apply") for key in properties_of(SETTINGS, part)}
+    control = {f"control_{key}" for key in properties_of(SETTINGS, "control")}
+    reload = {f"{key}_files" for key in properties_of(SETTINGS, "reload")}
+    assert top | inner | control | reload == names(Settings) - {"file"}
     assert set(properties_of(SETTINGS, "targets", "*")) == names(Target) - {"name", "source"}
     assert set(properties_of(SETTINGS, "limits")) == names(Limits)
     assert names(SecretSource) == {"kind", "name"}

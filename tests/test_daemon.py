@@ -21,6 +21,7 @@ from flowsched import daemon as life
 from flowsched import timeline
 from flowsched.clock import SystemClock
 from flowsched.config import load_catalog, load_settings
+from flowsched.daemon import reading, reloads
 from flowsched.ledger import Ledger
 from flowsched.model import Catalog, RunState
 from flowsched.simulator import Application, Fault, Order, Simulator
@@ -357,7 +358,7 @@ async def test_what_is_held_is_let_go_when_the_files_are_put_right(plant: Plant)
 
     await accept(plant, held["revision"])
     plant.schedules(11)  # as much as goes without asking
-    await asyncio.sleep(life.ACCEPTANCE_PAUSE + 1)
+    await asyncio.sleep(reloads.ACCEPTANCE_PAUSE + 1)
     assert daemon.told("catalog applied") == []
     daemon.tell(signal.SIGHUP)
     await daemon.says("catalog applied")
@@ -456,7 +457,7 @@ async def test_files_that_changed_hands_while_they_were_read_are_of_no_known_com
         work.commit()
         return catalog
 
-    monkeypatch.setattr(life, "load_catalog", read_while_another_commits)
+    monkeypatch.setattr(reading, "load_catalog", read_while_another_commits)
 
     assert known
     assert (known.id, known.clean) == (first, True)

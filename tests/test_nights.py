@@ -203,4 +203,4 @@ def _instance(run: Run) -> str:
 
 
 def _busy(daemon: Daemon) -> bool:
-    return daemon._engine._claims.busy or daemon._runner.under_way > 0
+    return daemon.engine._claims.busy or daemon.runner.under_way > 0

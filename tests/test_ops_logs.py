@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowsched.model import RunState
+from flowsched.ledger import Ledger
+from flowsched.model import Outcome, RunState
 from flowsched.ops import logs
-from flowsched.runner.recorder import announce
-from tests.builders import a_run
+from flowsched.runner.recorder import Recorder
+from tests.builders import a_run, an_answer
 from tests.fakes import HandClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Terminal(io.StringIO):
@@ -151,11 +153,13 @@ def test_the_libraries_below_do_not_chat() -> None:
     assert said(stream) == ""
 
 
-def test_each_change_of_state_is_one_event() -> None:
+async def test_each_change_of_state_is_one_event(tmp_path: Path) -> None:
     stream = io.StringIO()
     logs.configure(stream, CLOCK)
 
-    announce(a_run(state=RunState.TRIGGERED, instance="3377-20260101000000"), outcome="accepted")
+    async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        run = a_run(state=RunState.TRIGGERED, instance="3377-20260101000000")
+        Recorder(ledger, CLOCK).announce(run, an_answer(Outcome.ACCEPTED))
 
     event = json.loads(said(stream))
     assert event["event"] == "run triggered"

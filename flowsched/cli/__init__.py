@@ -30,10 +30,20 @@ COMMANDS = {
     "schema": "Print the JSON Schema of a kind of file.",
     "completion": "Print a script for completion in a shell.",
     "run": "Run the daemon: fire, retry, record.",
+    "status": "Show how the daemon stands: what is next, under way, paused, in doubt.",
+    "reload": "Have the daemon read the schedules anew, and say what came of it.",
     "apply": "Accept a change of many schedules that the daemon holds.",
-    "runs": "Show what the ledger holds of past and present runs.",
-    "audit": "Prove that no fire time was lost and none fired twice.",
+    "trigger": "Trigger a schedule by hand, now or for a fire time that has passed.",
+    "backfill": "Trigger the fires of a range of the past, one after the other.",
+    "pause": "Let a schedule, a target or everything rest for a while.",
+    "resume": "End a pause.",
+    "cancel": "End a run that is not sent yet, or cancel its instance.",
     "resolve": "Settle by hand a run that is in doubt.",
+    "runs": "Show what the ledger holds of past and present runs.",
+    "log": "Show what people have done by hand, and which catalogs were applied.",
+    "audit": "Prove that no fire time was lost and none fired twice.",
+    "backup": "Copy the ledger safely, also while the daemon runs.",
+    "alert-test": "Send a test over each alert channel.",
     "simulate": "Run a stand-in for EnOS on this machine.",
     "demo": "Watch schedules fire against a simulated EnOS.",
 }
@@ -47,7 +57,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"flowsched.cli.{cmd_name}").command
+        command = import_module(f"flowsched.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101 - a rule of this package
         return command
 

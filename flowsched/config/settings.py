@@ -36,6 +36,9 @@ _SECOND = timedelta(seconds=1)
 _LIMITS: Converters = {("limits", "concurrency"): int, ("limits", "rate_per_minute"): lambda value: value}
 _FIRES_A_DAY = ("review", "fires_a_day")
 _MAX_CHANGE = ("apply", "max_change")
+_WATCH = ("reload", "watch")
+_SOCKET = ("control", "socket")
+_GROUP = ("control", "group")
 _BUILT_IN_SPANS: Mapping[KeyPath, timedelta] = {("keep",): 400 * _DAY, ("clock_tolerance",): 30 * _SECOND}
 _BUILT_IN: Mapping[KeyPath, Any] = {
     ("limits", "concurrency"): 20,
@@ -104,7 +107,7 @@ def _shown(path: KeyPath) -> KeyPath:
 
 def _has_open_keys(path: KeyPath) -> bool:
     in_target = path[:1] == ("targets",) and path[2:] in {(), ("limits",)}
-    return in_target or path in {(), ("limits",), ("review",), ("apply",)}
+    return in_target or path in {(), ("limits",), ("review",), ("apply",), ("reload",), ("control",)}
 
 
 class _Reading:
@@ -119,6 +122,10 @@ class _Reading:
             ("ledger",): self._ledger,
             _FIRES_A_DAY: int,
             _MAX_CHANGE: _percentage,
+            _WATCH: bool,
+            _SOCKET: self._absolute,
+            _GROUP: str,
+            ("listen",): _listen,
             **_SPANS,
             **_LIMITS,
         }
@@ -155,6 +162,10 @@ class _Reading:
             targets=targets,
             max_change=top.get(_MAX_CHANGE, MAX_CHANGE),
             fires_a_day=top.get(_FIRES_A_DAY, FIRES_A_DAY),
+            control_socket=top.get(_SOCKET, top["ledger",].removeprefix(_SQLITE) + ".control"),
+            control_group=top.get(_GROUP),
+            listen=top.get(("listen",)),
+            watch_files=top.get(_WATCH, True),
         )
 
     def _record(self, name: str, values: dict[KeyPath, Any]) -> Target:
@@ -196,6 +207,17 @@ def _percentage(text: str) -> int:
     if not match:
         raise Refused("is not such a percentage", "a whole percentage from 0% to 100%")
     return int(match["hundredths"])
+
+
+def _listen(text: str) -> tuple[str, int]:
+    """Read an IP address and a port."""
+    host, _, port = text.rpartition(":")
+    if not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= _HIGHEST_PORT:
+        raise Refused("has no port that can be used", f"ADDRESS:PORT with a port from 1 to {_HIGHEST_PORT}")
+    address = _address(host)
+    if address is None or (address.version == 6) is not host.startswith("["):  # noqa: PLR2004 - of IP
+        raise Refused("does not begin with an IP address", "such as 127.0.0.1:9464 or [::1]:9464")
+    return str(address), int(port)
 
 
 _SPANS: Converters = {

@@ -132,6 +132,11 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
             self.add_job(_rung_by_the_executor, _Trigger(alarm, self._zone))
         self.resume()
 
+    @property
+    def woke_at(self) -> float:
+        """When it last looked at the clocks, by the monotonic one."""
+        return self._looked_at[1]
+
     def stop(self) -> None:
         """Ring no more. Harmless when repeated, or never started."""
         if self.running:

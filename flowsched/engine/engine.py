@@ -14,10 +14,10 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flowsched import blackouts, timeline
-from flowsched.admission import ON_TIME, OTHER_BLACKOUT, Admitted, Due, admit, cut_off, inheritors
+from flowsched.admission import ON_TIME, OTHER_BLACKOUT, Admitted, Due, admit, cut_off, inheritors, paused
 from flowsched.engine.alarms import Executor, Scheduler, alarms_of, calendars_of
 from flowsched.engine.queue import ClaimQueue
 from flowsched.enos import milliseconds, predicted_instance
@@ -26,15 +26,17 @@ from flowsched.model import Catalog, Cursor, NewRun, Origin, Overlap, RetryPolic
 from flowsched.retry import APART
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from flowsched.clock import Clock
     from flowsched.engine.alarms import Alarm
     from flowsched.ledger import Ledger
-    from flowsched.model import Run, Schedule, Term, Then, Timing
+    from flowsched.model import Pause, Run, Schedule, Term, Then, Timing
     from flowsched.timeline import Stay
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LEDGER_PAUSE = 5.0
 """Seconds until due fires are offered again to a ledger that would not take them."""
@@ -44,6 +46,9 @@ FAULT_PAUSE = 60.0
 
 MOST_ROWS = 1_000
 """About so many rows are claimed at once, so that a long backlog neither stops the loop nor fills it."""
+
+LONGEST_WINDOW = timedelta(days=31)
+"""What `catch_up_window` may be at most; it is `config.parser` that sets this bound."""
 
 _NO_RETRY = RetryPolicy(
     max_attempts=0,
@@ -118,6 +123,7 @@ class Engine:
         self._catalog = Catalog({}, "")
         self._alarms: dict[Timing, Alarm] = {}
         self._cursors: dict[str, Cursor] = {}
+        self._pauses: tuple[Pause, ...] = ()
         self._unheard = False
         """Whether the latest claim may have been made without an answer."""
         self._claims = ClaimQueue(self._claim_until, clock)
@@ -135,6 +141,7 @@ class Engine:
         async with self._claims.paused():
             at = self._clock.now()
             await self._start_what_was_claimed_unheard()
+            self._pauses = await self._known_pauses(at)
             await self._close(catalog, at)
             cursors = await self._put_in_force(catalog, at)
             self._catalog = catalog
@@ -158,6 +165,47 @@ class Engine:
         times += [cursor.deferred_until for cursor in self._cursors.values()]
         return min((at for at in times if at is not None and at > now), default=None)
 
+    @property
+    def pauses(self) -> tuple[Pause, ...]:
+        """The pauses that count for what is still to be decided, in the order in which they were set."""
+        return self._pauses
+
+    async def change_pauses(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Have `write` change the pauses in the ledger while nothing is claimed; they count from then on.
+
+        Raises what it raises, and LedgerError; what counts is then read anew where that can be done.
+        """
+        async with self._claims.paused():
+            try:
+                return await write()
+            finally:
+                self._pauses = await self._known_pauses(self._clock.now())
+
+    @property
+    def woke_at(self) -> float:
+        """When the alarms were last looked at, by the monotonic clock; they are every `alarms.LOOK_AGAIN`."""
+        return self._scheduler.woke_at
+
+    def overdue(self, grace: timedelta) -> dict[str, datetime]:
+        """Return the schedules with a fire that should have been claimed more than `grace` ago and was not.
+
+        With each, when the first such fire was to go out. Empty as long as all is well.
+        """
+        before = self._clock.now() - grace
+        known: dict[object, datetime | None] = {}
+        found = {}
+        for timing, alarm in self._alarms.items():
+            for schedule in alarm.schedules:
+                cursor = self._cursors[schedule.id]
+                blackout = schedule.blackout and (schedule.blackout.then, calendars_of(schedule.blackout))
+                key = (timing, blackout, cursor.at, cursor.deferred_until)
+                if key not in known:
+                    known[key] = cursor.deferred_until or _next_out(schedule, cursor.at)
+                out_at = known[key]
+                if out_at is not None and out_at < before:
+                    found[schedule.id] = out_at
+        return found
+
     async def stop(self) -> None:
         """Ring no more, and hand out no further run.
 
@@ -165,6 +213,19 @@ class Engine:
         """
         self._scheduler.stop()
         await self._claims.stop()
+
+    async def _known_pauses(self, at: datetime) -> tuple[Pause, ...]:
+        """Return the pauses that may cover a fire that is neither sent nor too old to be sent."""
+        return tuple(await self._ledger.pauses(at - LONGEST_WINDOW))
+
+    def _under_pauses(self, schedule: Schedule, due: list[Due], now: datetime) -> list[Due]:
+        """Return the fires with why a pause leaves them out, where one does."""
+        if not self._pauses:
+            return due
+        return [
+            each if each.skip else each._replace(skip=paused(schedule, each.fire_time, now, self._pauses))
+            for each in due
+        ]
 
     def _warn_of_the_future(self) -> None:
         now = self._clock.now()
@@ -250,7 +311,7 @@ class Engine:
         while more:
             came = pass_.fire_times(schedule.timing, cursor)[:MOST_ROWS]
             try:
-                decided = list(_decided(schedule, came, pass_))
+                decided = list(self._decided(schedule, came, pass_))
             except Exception:
                 # An edit must be able to come into force; these fires stay with their claims.
                 log.critical(
@@ -297,7 +358,7 @@ class Engine:
         schedule = self._catalog.schedules.get(term.schedule_id)
         try:
             decided = {
-                each: schedule and _last_decision(schedule, each, timeline.stay(schedule, each), at)
+                each: schedule and self._last_decision(schedule, each, timeline.stay(schedule, each), at)
                 for each in fire_times
             }
         except Exception:
@@ -418,6 +479,7 @@ class Engine:
         if schedule.blackout is not None:
             going, deferred_until = pass_.under_blackout(schedule, going)
             more = more and deferred_until is None and _goes_out(schedule, going[-1].fire_time, pass_.until)
+        going = self._under_pauses(schedule, going, now)
         decisions = admit(schedule, going, now, more=more)
         revision = self._catalog.revision
         due.rows.extend(self._row(schedule, each, now, pass_.queued, revision) for each in decisions)
@@ -463,6 +525,28 @@ class Engine:
             claimed_at=now,
         )
 
+    def _decided(
+        self, schedule: Schedule, came: Iterable[datetime], pass_: _Pass
+    ) -> Iterator[tuple[datetime, Admitted | None]]:
+        """Yield the last decision about each fire time up to the first that is deferred beyond the pass."""
+        for fire_time in came:
+            stay = pass_.stay(schedule, fire_time)
+            if stay is not None and stay.until is not None and stay.until > pass_.until:
+                return
+            yield fire_time, self._last_decision(schedule, fire_time, stay, pass_.until)
+
+    def _last_decision(
+        self, schedule: Schedule, fire_time: datetime, stay: Stay | None, at: datetime
+    ) -> Admitted | None:
+        """Decide about a fire time that an edit at `at` would cut off; None: it does."""
+        out_at = stay.until if stay else fire_time
+        if out_at is not None and not timedelta(0) <= at - out_at <= ON_TIME:
+            return None
+        (due,) = _with_jitter(schedule, [fire_time], [fire_time])
+        going = self._under_pauses(schedule, [_under(stay, schedule, due)], at)
+        (decision,) = admit(schedule, going, at)
+        return decision
+
     def _cut_off_row(self, term: Term, fire_time: datetime, reason: str, catalog: Catalog) -> NewRun:
         """Return the row of a fire time whose schedule is known by its term only."""
         assert term.flow is not None and term.target is not None  # noqa: S101, PT018 - the caller looked
@@ -507,29 +591,6 @@ def _came(timing: Timing, after: datetime, until: datetime, most: int) -> list[d
     """Return the fire times after `after` and not after `until`, ascending, at most so many."""
     came = itertools.takewhile(lambda at: at <= until, timeline.fire_times(timing, after))
     return list(itertools.islice(came, most))
-
-
-def _decided(
-    schedule: Schedule, came: Iterable[datetime], pass_: _Pass
-) -> Iterator[tuple[datetime, Admitted | None]]:
-    """Yield the last decision about each fire time up to the first that is deferred beyond the pass."""
-    for fire_time in came:
-        stay = pass_.stay(schedule, fire_time)
-        if stay is not None and stay.until is not None and stay.until > pass_.until:
-            return
-        yield fire_time, _last_decision(schedule, fire_time, stay, pass_.until)
-
-
-def _last_decision(
-    schedule: Schedule, fire_time: datetime, stay: Stay | None, at: datetime
-) -> Admitted | None:
-    """Decide about a fire time that an edit at `at` would cut off; None: it does."""
-    out_at = stay.until if stay else fire_time
-    if out_at is not None and not timedelta(0) <= at - out_at <= ON_TIME:
-        return None
-    (due,) = _with_jitter(schedule, [fire_time], [fire_time])
-    (decision,) = admit(schedule, [_under(stay, schedule, due)], at)
-    return decision
 
 
 def _under(stay: Stay | None, schedule: Schedule, due: Due) -> Due:

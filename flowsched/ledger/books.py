@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flowsched.ledger.actions import Actions
 from flowsched.ledger.catalogs import Catalogs
 from flowsched.ledger.history import History
 from flowsched.ledger.retention import Retention
@@ -18,6 +19,7 @@ class Books:
     """All that is in a ledger, over one connection."""
 
     def __init__(self, connection: Connection) -> None:
+        self.actions = Actions(connection)
         self.catalogs = Catalogs(connection)
         self.runs = Runs(connection)
         self.watches = Watches(connection)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flowsched.ledger.thread import LedgerThread
+from flowsched.model import Action, ActionKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
         FlowState,
         NewRun,
         NextStep,
+        Pause,
         Run,
         RunState,
+        Scope,
         Sent,
         Sighting,
         Term,
@@ -94,6 +98,28 @@ class LedgerReader:
     async def watches_of(self, run_ids: Sequence[int]) -> dict[int, Watch]:
         """Return the watches of these runs, by run; a run that is not, and was not, watched has none."""
         return await self._reader.do(lambda books: books.watches.of(run_ids))
+
+    async def actions(self, limit: int = 50) -> list[Action]:
+        """Return at most `limit` things that people have done, newest first."""
+        return await self._reader.do(lambda books: books.actions.newest(limit))
+
+    async def pauses(self, over_after: datetime | None = None) -> list[Pause]:
+        """Return the pauses that were not over at `over_after`, also those that began later; None: all.
+
+        They come in the order in which they were set.
+        """
+        return await self._reader.do(lambda books: books.actions.pauses(over_after))
+
+    async def last_successes(self, schedule_ids: Sequence[str]) -> dict[str, datetime]:
+        """Return the latest fire time that each of the schedules has triggered, if it has any.
+
+        Takes long for very many: to be asked a few hundred at a time.
+        """
+        return await self._reader.do(lambda books: books.runs.last_successes(schedule_ids))
+
+    async def ping(self) -> None:
+        """Return when the thread that reads has answered; raises LedgerError where it did with trouble."""
+        await self._reader.do(lambda _: None)
 
     async def sent_since(self, at: datetime) -> list[Sent]:
         """Return the attempts that began at or after `at`, oldest first."""
@@ -218,9 +244,18 @@ class Ledger(LedgerReader):
     async def accept(self, revision: str, at: datetime, by: str, reason: str | None) -> None:
         """Record that a catalog may be put in force however much it changes, until another one is.
 
-        `revision` is the catalog's, or how it begins; `by` is whoever says so, `reason` a line of text.
+        `revision` is the catalog's, or how it begins; `by` is whoever says so, `reason` a line of text. That
+        is an action, too, and recorded as such.
         """
-        await self._writer.do(lambda books: books.catalogs.accept(revision, at, by, reason))
+        action = Action(
+            at=at, by=by, kind=ActionKind.ACCEPT, subject=revision, reason=reason, detail="accepted"
+        )
+
+        def write(books: Books) -> None:
+            books.catalogs.accept(revision, at, by, reason)
+            books.actions.record(action)
+
+        await self._writer.do(write)
 
     async def claim(self, rows: Sequence[NewRun], cursors: Sequence[Cursor]) -> list[Run]:
         """Insert the runs that are new, move the cursors, and return those runs, in the order given.
@@ -284,12 +319,79 @@ class Ledger(LedgerReader):
         """
         return await self._writer.do(lambda books: books.runs.settle(run_id, at, next_step))
 
-    async def resolve(self, run_id: int, at: datetime, next_step: NextStep) -> Run:
+    async def claim_by_hand(self, row: NewRun, action: Action) -> Run:
+        """Claim a run that a person wants, of origin manual or backfill, and record the action; return it.
+
+        Where that person's, or another's, run of the same schedule, fire time and origin was not triggered,
+        it is gone on with: it becomes waiting, to be sent at once, with as many attempts more and in a new
+        time as the row says, and the row's target and flow. Raises LedgerRefusal where a run of this flow,
+        target and fire time has made the instance, or may do so: EnOS would refuse a second one. Moves no
+        cursor.
+        """
+
+        def write(books: Books) -> Run:
+            run = books.runs.claim_by_hand(row)
+            books.actions.record(replace(action, detail=f"run {run.id}"))
+            return run
+
+        return await self._writer.do(write)
+
+    async def resolve(
+        self, run_id: int, at: datetime, next_step: NextStep, action: Action | None = None
+    ) -> Run:
         """Settle by hand a run that is in doubt, as triggered or failed; return the run, as `settle` does.
 
-        Raises LedgerRefusal, which says how the run stands, where it is not in doubt, and for another state.
+        Records the action with it, if there is one. Raises LedgerRefusal, which says how the run stands,
+        where it is not in doubt, and for another state.
         """
-        return await self._writer.do(lambda books: books.runs.resolve(run_id, at, next_step))
+
+        def write(books: Books) -> Run:
+            run = books.runs.resolve(run_id, at, next_step)
+            if action is not None:
+                books.actions.record(action)
+            return run
+
+        return await self._writer.do(write)
+
+    async def cancel(self, run_id: int, at: datetime, reason: str, action: Action) -> Run:
+        """End a run that is claimed or waiting as failed, and record the action; return the run.
+
+        Raises LedgerRefusal, which says how the run stands, for any other.
+        """
+
+        def write(books: Books) -> Run:
+            run = books.runs.cancel(run_id, at, reason)
+            books.actions.record(action)
+            return run
+
+        return await self._writer.do(write)
+
+    async def pause(self, scope: Scope, name: str | None, until: datetime | None, action: Action) -> Pause:
+        """Set a pause from the instant of the action on, and record the action; return the pause.
+
+        `name` is the schedule's id or the target's name, None exactly for all; `until` is when it ends by
+        itself, exclusive, None: never. It replaces one of the same scope and name that is not over.
+        Its reason is the action's, which must not be None.
+        """
+        return await self._writer.do(lambda books: books.actions.pause(scope, name, until, action))
+
+    async def resume(self, scope: Scope, name: str | None, action: Action) -> list[Pause]:
+        """End the pauses of a scope and name at the instant of the action, and return them as they are then.
+
+        The action is recorded where there were any.
+        """
+        return await self._writer.do(lambda books: books.actions.resume(scope, name, action))
+
+    async def record_action(self, action: Action) -> None:
+        """Record what a person has done that changes nothing else in the ledger."""
+        await self._writer.do(lambda books: books.actions.record(action))
+
+    async def ping(self) -> None:
+        """Return when both threads have answered; raises LedgerError where one did with trouble.
+
+        The write lock of the file is taken and nothing is written.
+        """
+        await asyncio.gather(super().ping(), self._writer.do(lambda _: None))
 
     async def record_watch(
         self, run_id: int, at: datetime, state: FlowState, sighting: Sighting | None

@@ -147,7 +147,53 @@ _THIRD = (
     """,
 )
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = (
+    f"""
+    CREATE TABLE actions (
+        id {IDENTITY},
+        at BIGINT NOT NULL,
+        by_whom TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        reason TEXT,
+        detail TEXT NOT NULL
+    )
+    """,
+    f"""
+    CREATE TABLE pauses (
+        id {IDENTITY},
+        scope TEXT NOT NULL,
+        name TEXT,
+        reason TEXT NOT NULL,
+        by_whom TEXT NOT NULL,
+        from_at BIGINT NOT NULL,
+        until_at BIGINT,
+        ended_at BIGINT,
+        ended_by TEXT,
+        CONSTRAINT pauses_name CHECK ((scope = 'all') = (name IS NULL))
+    )
+    """,
+    f"""
+    CREATE TABLE alerts (
+        id {IDENTITY},
+        channel TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        text TEXT NOT NULL,
+        details TEXT NOT NULL,
+        at BIGINT NOT NULL,
+        state TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        next_at BIGINT,
+        done_at BIGINT,
+        error TEXT
+    )
+    """,
+    "CREATE INDEX alerts_pending ON alerts (channel, next_at) WHERE next_at IS NOT NULL",
+    "CREATE INDEX alerts_newest ON alerts (at)",
+)
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def version_of(connection: Connection, ledger: str) -> int:

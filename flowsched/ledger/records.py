@@ -7,6 +7,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from flowsched.model import (
+    Action,
+    ActionKind,
     AppliedCatalog,
     Attempt,
     Commit,
@@ -16,8 +18,10 @@ from flowsched.model import (
     Origin,
     Outcome,
     Overlap,
+    Pause,
     Run,
     RunState,
+    Scope,
     Sent,
     Source,
     Term,
@@ -180,4 +184,31 @@ def term_of(row: Row[Any]) -> Term:
         until_at=row.until_at,
         deferred_until=row.deferred_until,
         blackout=row.blackout,
+    )
+
+
+def action_of(row: Row[Any]) -> Action:
+    """Return the action that a row of `actions` is."""
+    return Action(
+        at=row.at,
+        by=row.by_whom,
+        kind=ActionKind(row.kind),
+        subject=row.subject,
+        reason=row.reason,
+        detail=row.detail,
+    )
+
+
+def pause_of(row: Row[Any]) -> Pause:
+    """Return the pause that a row of `pauses` is."""
+    return Pause(
+        id=row.id,
+        scope=Scope(row.scope),
+        name=row.name,
+        reason=row.reason,
+        by=row.by_whom,
+        from_at=row.from_at,
+        until_at=row.until_at,
+        ended_at=row.ended_at,
+        ended_by=row.ended_by,
     )

@@ -13,7 +13,7 @@ from flowsched.ledger.records import claimed_run, row_of, run_of
 from flowsched.ledger.sqlite import insert_or_nothing
 from flowsched.ledger.transitions import ARROWS, BY_HAND, INITIAL_STATES, sources
 from flowsched.ledger.watches import Watches
-from flowsched.model import Origin, RunState
+from flowsched.model import NextStep, Origin, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
     from sqlalchemy.sql.dml import ReturningUpdate
 
-    from flowsched.model import Answer, NewRun, NextStep, Run
+    from flowsched.model import Answer, NewRun, Run
 
 _runs = tables.runs.c
 _attempts = tables.attempts.c
@@ -117,6 +117,7 @@ def _moving(to: RunState, from_: Iterable[RunState]) -> ReturningUpdate[Any]:
 
 _SETTLE = {state: _moving(state, sources(state)) for state in RunState}
 _RESOLVE = {state: _moving(state, [RunState.IN_DOUBT]) for state in BY_HAND}
+_CANCEL = _moving(RunState.FAILED, [RunState.CLAIMED, RunState.WAITING])
 _WHERE_IT_STANDS = select(_runs.state, _runs.attempts).where(_runs.id == bindparam("run_id"))
 _UNBEGUN = select(tables.runs).where(
     _runs.schedule_id == bindparam("of_schedule"),
@@ -125,6 +126,53 @@ _UNBEGUN = select(tables.runs).where(
     _runs.daemon == bindparam("of_daemon"),
     _runs.state == RunState.CLAIMED,
     _runs.attempts == 0,
+)
+# What stands in the way of a run that a person wants: one that has made the instance of that flow and minute,
+# or may do so. One of the same schedule, fire time and origin that has failed is gone on with instead.
+_IN_THE_WAY = (
+    select(_runs.id, _runs.schedule_id, _runs.state)
+    .where(
+        _runs.target == bindparam("of_target"),
+        _runs.flow == bindparam("of_flow"),
+        _runs.fire_time == bindparam("at"),
+        _runs.state.not_in((RunState.MISSED, RunState.SKIPPED, RunState.FAILED)),
+    )
+    .order_by(_runs.id)
+    .limit(1)
+)
+_FAILED_BEFORE = select(tables.runs).where(
+    _runs.schedule_id == bindparam("of_schedule"),
+    _runs.fire_time == bindparam("at"),
+    _runs.origin == bindparam("of_origin"),
+)
+_AGAIN = (
+    update(tables.runs)
+    .where(
+        _runs.id == bindparam("run_id"),
+        _runs.state.in_((RunState.FAILED, RunState.SKIPPED, RunState.MISSED)),
+    )
+    .values(
+        state=RunState.WAITING,
+        reason=bindparam("why"),
+        retry_at=bindparam("when"),
+        retry=bindparam("policy"),
+        deadline=bindparam("until"),
+        note=bindparam("said"),
+        target=bindparam("new_target"),
+        flow=bindparam("new_flow"),
+        task=bindparam("new_task"),
+        predicted_instance=bindparam("new_instance"),
+        revision=bindparam("new_revision"),
+        daemon=bindparam("new_daemon"),
+        updated_at=bindparam("when"),
+    )
+    .returning(tables.runs)
+)
+_LAST_SUCCESS = (
+    select(_runs.fire_time)
+    .where(_runs.schedule_id == bindparam("of_schedule"), _runs.state == RunState.TRIGGERED)
+    .order_by(_runs.fire_time.desc())
+    .limit(1)
 )
 # Each move of a run writes the instant of the call, to the microsecond.
 _DONE_BEFORE = select(tables.runs).where(
@@ -175,6 +223,45 @@ class Runs:
         found = self._connection.execute(_UNBEGUN, values).one_or_none()
         return None if found is None else run_of(found)
 
+    def claim_by_hand(self, row: NewRun) -> Run:
+        """Insert a run that a person wants, or go on with theirs that has failed; return it."""
+        of = {"of_target": row.target, "of_flow": row.flow, "at": row.fire_time}
+        found = self._connection.execute(_IN_THE_WAY, of).one_or_none()
+        if found is not None:
+            raise LedgerRefusal(
+                f"run {found.id} ({found.schedule_id}) has flow {row.flow} at this minute already:"
+                f" it is {found.state}"
+            )
+        key = {"of_schedule": row.schedule_id, "at": row.fire_time, "of_origin": row.origin}
+        before = self._connection.execute(_FAILED_BEFORE, key).one_or_none()
+        if before is None:
+            inserted = self._connection.execute(_CLAIM, [row_of(row)]).one()
+            return claimed_run(inserted.id, row)
+        policy = replace(row.retry, max_attempts=before.attempts + row.retry.max_attempts)
+        values = {
+            "run_id": before.id,
+            "why": "again by hand",
+            "when": row.claimed_at,
+            "policy": policy,
+            "until": row.deadline,
+            "said": row.note,
+            "new_target": row.target,
+            "new_flow": row.flow,
+            "new_task": row.task,
+            "new_instance": row.predicted_instance,
+            "new_revision": row.revision,
+            "new_daemon": row.daemon,
+        }
+        return run_of(self._connection.execute(_AGAIN, values).one())
+
+    def last_successes(self, schedule_ids: Sequence[str]) -> dict[str, datetime]:
+        """Return the latest fire time that each schedule has triggered, for those that have any."""
+        found = (
+            (id_, self._connection.execute(_LAST_SUCCESS, {"of_schedule": id_}).scalar())
+            for id_ in schedule_ids
+        )
+        return {id_: at for id_, at in found if at is not None}
+
     def begin_attempt(
         self,
         run_id: int,
@@ -212,6 +299,16 @@ class Runs:
         moved = self._connection.execute(_SETTLE[step.state], _entering(run_id, at, step)).one_or_none()
         if moved is None:
             return self._found_done(run_id, step.state, at, wish)
+        return self._moved(moved)
+
+    def cancel(self, run_id: int, at: datetime, reason: str) -> Run:
+        """End a run that nothing is being sent for."""
+        step = NextStep(RunState.FAILED, reason)
+        moved = self._connection.execute(_CANCEL, _entering(run_id, at, step)).one_or_none()
+        if moved is None:
+            return self._found_done(
+                run_id, step.state, at, "only a run that is claimed or waiting can be cancelled"
+            )
         return self._moved(moved)
 
     def resolve(self, run_id: int, at: datetime, step: NextStep) -> Run:

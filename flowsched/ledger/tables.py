@@ -217,3 +217,51 @@ watches = Table(
 
 retention = Table("retention", metadata, Column("kept_from", Instant, nullable=False))
 """At most one row: final runs with an earlier fire time may have been removed."""
+
+actions = Table(
+    "actions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("by_whom", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("reason", Text),
+    Column("detail", Text, nullable=False),
+)
+"""What people have done to the daemon or to this ledger."""
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("name", Text),
+    Column("reason", Text, nullable=False),
+    Column("by_whom", Text, nullable=False),
+    Column("from_at", Instant, nullable=False),
+    Column("until_at", Instant),
+    Column("ended_at", Instant),
+    Column("ended_by", Text),
+)
+"""From `from_at`, inclusive, up to the earlier of `until_at` and `ended_at`, exclusive, nothing fires."""
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Instant),
+    Column("done_at", Instant),
+    Column("error", Text),
+)
+"""What is to be told, or was, over which channel: one row for each alert and channel.
+
+`details` is JSON. `next_at` is when it is tried next, null when it is done with."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flowsched.model import Origin
+from flowsched.model import AFTER_THE_OTHERS
 from flowsched.retry import APART
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Lanes:
 
 
 class Lane:
-    """The sends to one flow. Those on schedule go first, then those that are caught up, by their time."""
+    """The sends to one flow. Those on schedule go first, then those of the past, by their time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -63,8 +63,8 @@ class Lane:
 
     @asynccontextmanager
     async def order(self, run: Run) -> AsyncIterator[None]:
-        """Have runs that are caught up carried one by one, of those that wait the oldest fire first."""
-        if run.origin is not Origin.CATCH_UP:
+        """Have runs of the past carried one by one, of those that wait the oldest fire first."""
+        if run.origin not in AFTER_THE_OTHERS:
             yield
             return
         await self._wait_for_older(run)
@@ -116,7 +116,7 @@ class Lane:
         now = self._clock.now()
         # Never early, whatever the wall clock says after a step back: else it would pass for well spaced.
         late = max(0.0, (now - run.due_at).total_seconds())
-        rank = (run.origin is Origin.CATCH_UP, run.due_at.timestamp(), run.id)
+        rank = (run.origin in AFTER_THE_OTHERS, run.due_at.timestamp(), run.id)
         admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, _Waiter(rank, self._clock.monotonic() - late, admitted))
         self._arrange()

@@ -6,14 +6,16 @@ import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from flowsched.errors import LedgerError, LedgerRefusal, LedgerUnusable
-from flowsched.model import RunState
+from flowsched.events import RunMoved, nobody
+from flowsched.model import SHORT, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from flowsched.clock import Clock
+    from flowsched.events import Tell
     from flowsched.ledger import Ledger
-    from flowsched.model import NextStep, Run
+    from flowsched.model import Answer, NextStep, Run
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +36,16 @@ _LEVELS = {
 class Recorder:
     """The ledger for those who cannot go on before it is written."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, tell: Tell = nobody) -> None:
         self.ledger = ledger
+        self.tell = tell
         self._clock = clock
 
     async def settle(self, run: Run, step: NextStep) -> Run:
         """Move the run on without an attempt."""
         now = self._clock.now()
         settled = await self.insist(f"state {step.state}", lambda: self.ledger.settle(run.id, now, step))
-        announce(settled)
+        self.announce(settled)
         return settled
 
     async def insist(self, what: str, ask: Callable[[], Awaitable[T]]) -> T:
@@ -64,26 +67,30 @@ class Recorder:
         log.error("ledger would not do its part: %s; trying again", what, extra={"error": str(error)})
         await self._clock.sleep(LEDGER_PAUSE)
 
-
-def announce(run: Run, **more: object) -> None:
-    """Log the one event of a change of a run's state."""
-    log.log(
-        _LEVELS.get(run.state, logging.INFO),
-        "run %s",
-        run.state,
-        extra={
-            "run": run.id,
-            "schedule": run.schedule_id,
-            "fire_time": run.fire_time,
-            "origin": run.origin,
-            "target": run.target,
-            "flow": run.flow,
-            "task": run.task,
-            "attempt": run.attempts or None,
-            "instance": run.instance,
-            "retry_at": run.retry_at,
-            "reason": run.reason,
-            "note": run.note,
-            **more,
-        },
-    )
+    def announce(self, run: Run, answer: Answer | None = None) -> None:
+        """Log the one event of a change of a run's state, and tell of it."""
+        came_of_it: dict[str, object] = {}
+        if answer is not None:
+            came_of_it = {"outcome": answer.outcome, "http_status": answer.http_status, "code": answer.code}
+        log.log(
+            _LEVELS.get(run.state, logging.INFO),
+            "run %s",
+            run.state,
+            extra={
+                "run": run.id,
+                "schedule": run.schedule_id,
+                "fire_time": run.fire_time,
+                "origin": run.origin,
+                "target": run.target,
+                "flow": run.flow,
+                "task": run.task,
+                "attempt": run.attempts or None,
+                "instance": run.instance,
+                "retry_at": run.retry_at,
+                "reason": run.reason,
+                "note": run.note,
+                "catalog": run.revision[:SHORT],
+                **came_of_it,
+            },
+        )
+        self.tell(RunMoved(run, answer))

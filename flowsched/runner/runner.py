@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from flowsched import retry
 from flowsched.enos import milliseconds, trigger_request
 from flowsched.errors import LedgerError, LedgerRefusal, LedgerUnusable
-from flowsched.model import NextStep, Origin, Outcome, RunState
+from flowsched.events import FirstByte, nobody
+from flowsched.model import AFTER_THE_OTHERS, NextStep, Outcome, RunState
 from flowsched.runner.lanes import Lanes
 from flowsched.runner.overlap import cleared
 from flowsched.runner.reconcile import Reconciliation
-from flowsched.runner.recorder import Recorder, announce
+from flowsched.runner.recorder import Recorder
 from flowsched.runner.unfinished import taken_up
 from flowsched.runner.watcher import Watcher
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from flowsched.clock import Clock
     from flowsched.enos import TriggerRequest
+    from flowsched.events import Tell
     from flowsched.ledger import Ledger
     from flowsched.model import Answer, Run, Schedule
     from flowsched.runner.lanes import Lane
@@ -56,11 +58,13 @@ class _Way:
 class Runner:
     """Carries each run it is given in a task of its own; the ledger is written before each step."""
 
-    def __init__(self, ledger: Ledger, gateways: Mapping[str, Gateway], clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, gateways: Mapping[str, Gateway], clock: Clock, tell: Tell = nobody
+    ) -> None:
         self._ledger = ledger
         self._gateways = gateways
         self._clock = clock
-        self._recorder = Recorder(ledger, clock)
+        self._recorder = Recorder(ledger, clock, tell)
         self._watcher = Watcher(self._recorder, gateways, clock)
         self._lanes = Lanes(clock)
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -96,9 +100,22 @@ class Runner:
         """
         if run.id in self._tasks:
             return
-        announce(run)
+        self._recorder.announce(run)
         if not run.state.final:
             self._carry_on(run)
+
+    async def let_go(self, run: Run) -> None:
+        """Carry a run no more that somebody has settled in the ledger, and announce it as it is now.
+
+        Harmless for one that is not carried. Not for a run that is sending: its attempt would be cut off.
+        """
+        task = self._tasks.get(run.id)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._recorder.announce(run)
+        if run.state is RunState.TRIGGERED:
+            await self._watcher.triggered(run)
 
     def _carry_on(self, run: Run) -> None:
         task = asyncio.create_task(self._carry(run))
@@ -184,7 +201,7 @@ class Runner:
 
     def _in_its_turn(self, run: Run) -> Run:
         """Return the run with its whole time before it, if it was behind others of its flow until now."""
-        if run.origin is not Origin.CATCH_UP or run.attempts:
+        if run.origin not in AFTER_THE_OTHERS or run.attempts:
             return run
         return replace(run, deadline=max(run.deadline, self._clock.now() + run.retry.deadline))
 
@@ -278,11 +295,17 @@ class Runner:
         except BaseException:
             way.lane.sent()
             raise
+        self._tell_of_first_byte(run, turn)
         if answer.outcome is Outcome.UNKNOWN:  # it may have come to be processed only at its end
             way.lane.sent()
         elif answer.outcome not in retry.SURELY_NOT_PROCESSED:
             way.lane.sent(self._clock.monotonic() - (turn.left_at or began))
         return answer
+
+    def _tell_of_first_byte(self, run: Run, turn: Turn) -> None:
+        if turn.left_at is not None:
+            ago = timedelta(seconds=self._clock.monotonic() - turn.left_at)
+            self._recorder.tell(FirstByte(run, self._clock.now() - ago))
 
     async def _begin(self, run: Run, note: str | None) -> Run:
         """Record the start of the next attempt; or the run's end, where its deadline passes before that."""
@@ -297,7 +320,7 @@ class Runner:
             except LedgerError as error:
                 await self._recorder.pause(f"record the start of attempt {number}", error)
             else:
-                announce(begun)
+                self._recorder.announce(begun)
                 return begun
         return await self._recorder.settle(run, retry.expired(run))
 
@@ -309,7 +332,7 @@ class Runner:
             f"record the outcome of attempt {run.attempts}: {answer.outcome}",
             lambda: self._ledger.end_attempt(run.id, run.attempts, now, answer, step),
         )
-        announce(run, outcome=answer.outcome, http_status=answer.http_status, code=answer.code)
+        self._recorder.announce(run, answer)
         return run
 
     async def _let_go(self, run: Run, refusal: LedgerRefusal) -> Run | None:
@@ -321,7 +344,7 @@ class Runner:
         if found is None or not found.state.final:
             log.critical("run is not where it was left", extra={"run": run.id, "reason": str(refusal)})
             return None if found is None or found.state is RunState.SENDING else found
-        announce(found)
+        self._recorder.announce(found)
         if found.state is RunState.TRIGGERED:
             await self._watcher.triggered(found)
         return None

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from flowsched.errors import LedgerRefusal, LedgerUnusable
+from flowsched.events import FlowMoved
 from flowsched.model import FlowState, Seen
 from flowsched.runner.looks import look
 
@@ -112,6 +113,7 @@ class Watcher:
         )
         if state is not FlowState.GOING:
             log.log(_LEVELS[state], "flow %s", state, extra={**_fields(recorded), "detail": sighting.detail})
+            self._recorder.tell(FlowMoved(recorded))
         return recorded
 
 

@@ -1,0 +1,1 @@
+"""What people are told when a fire, a flow or a reload goes wrong, and over which channel."""

@@ -1,0 +1,94 @@
+"""What people have done, and the pauses that they have set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, insert, or_, select, update
+
+from flowsched.ledger import tables
+from flowsched.ledger.records import action_of, pause_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from flowsched.model import Action, Pause, Scope
+
+_actions = tables.actions.c
+_pauses = tables.pauses.c
+
+_NEWEST = select(tables.actions).order_by(_actions.id.desc())
+_PAUSES = select(tables.pauses).order_by(_pauses.id)
+
+
+class Actions:
+    """The actions and pauses of a ledger. Contracts are those of the like-named methods of `Ledger`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def record(self, action: Action) -> None:
+        """Write an action down."""
+        row = {
+            "at": action.at,
+            "by_whom": action.by,
+            "kind": action.kind,
+            "subject": action.subject,
+            "reason": action.reason,
+            "detail": action.detail,
+        }
+        self._connection.execute(insert(tables.actions), row)
+
+    def newest(self, limit: int) -> list[Action]:
+        """Return actions, newest first."""
+        return [action_of(row) for row in self._connection.execute(_NEWEST.limit(limit))]
+
+    def pauses(self, over_after: datetime | None) -> list[Pause]:
+        """Return pauses in the order in which they were set."""
+        query = _PAUSES if over_after is None else _PAUSES.where(_is_over_after(over_after))
+        return [pause_of(row) for row in self._connection.execute(query)]
+
+    def pause(self, scope: Scope, name: str | None, until: datetime | None, action: Action) -> Pause:
+        """Set a pause, and write the action down."""
+        # One that is set again replaces what is there: the new reason and end are what counts.
+        self._end(scope, name, action)
+        row = {
+            "scope": scope,
+            "name": name,
+            "reason": action.reason,
+            "by_whom": action.by,
+            "from_at": action.at,
+            "until_at": until,
+        }
+        set_ = self._connection.execute(insert(tables.pauses).returning(tables.pauses), row).one()
+        self.record(action)
+        return pause_of(set_)
+
+    def resume(self, scope: Scope, name: str | None, action: Action) -> list[Pause]:
+        """End the pauses of a scope and name, and write the action down where there were any."""
+        ended = self._end(scope, name, action)
+        if ended:
+            self.record(action)
+        return ended
+
+    def _end(self, scope: Scope, name: str | None, action: Action) -> list[Pause]:
+        ending = (
+            update(tables.pauses)
+            .where(
+                _pauses.scope == scope,
+                _pauses.name.is_not_distinct_from(name),
+                _pauses.from_at <= action.at,
+                _is_over_after(action.at),
+            )
+            .values(ended_at=bindparam("at"), ended_by=bindparam("by"))
+            .returning(tables.pauses)
+        )
+        ended = self._connection.execute(ending, {"at": action.at, "by": action.by})
+        return sorted((pause_of(row) for row in ended), key=lambda pause: pause.id)
+
+
+def _is_over_after(at: datetime) -> ColumnElement[bool]:
+    not_by_itself = or_(_pauses.until_at.is_(None), _pauses.until_at > at)
+    return not_by_itself & (_pauses.ended_at.is_(None) | (_pauses.ended_at > at))
