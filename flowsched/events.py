@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from flowsched.model import Answer, Pause, Reload, Run, Watch
+    from flowsched.model import Answer, MessageState, Pause, Reload, Run, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,14 @@ class FlowMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloading:
+    """The schedules are about to be read anew; `Reloaded` follows."""
+
+    why: str
+    """As in `model.Reload`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     """The schedules were read, at the start or anew."""
 
@@ -63,7 +71,16 @@ class OverdueSeen:
     """By schedule, when the first such fire should have gone out; empty: there is none."""
 
 
-Event = RunMoved | FirstByte | FlowMoved | Reloaded | PausesChanged | OverdueSeen
+@dataclass(frozen=True, slots=True)
+class AlertDone:
+    """A message with alerts is done with."""
+
+    channel: str
+    outcome: MessageState
+    """`sent`, `failed` or `dropped`."""
+
+
+Event = RunMoved | FirstByte | FlowMoved | Reloading | Reloaded | PausesChanged | OverdueSeen | AlertDone
 
 Tell = Callable[[Event], None]
 

@@ -336,6 +336,8 @@ class Schedule:
     """A fire is due less than this after its fire time, and before the next one."""
     watch: timedelta | None
     """How long after the trigger the flow may take to end, as it is watched; None: it is not watched."""
+    ping: str | None = None
+    """The slug of the check that is told how its runs go; None: none is."""
     renamed_from: str | None
     """The id that this schedule had before."""
     blackout: Blackout | None
@@ -756,6 +758,12 @@ class Settings:
     """Address and port for metrics and health over TCP; None: they are on the control socket only."""
     watch_files: bool = True
     """Whether the schedules are read anew when the files change, or only when somebody says so."""
+    traces: str | None = None
+    """The whole address that spans are sent to, by OTLP over HTTP; None: there are none."""
+    alerts: Alerts | None = None
+    """None: nobody is told of anything."""
+    pings: Pings | None = None
+    """None: no schedule pings anything."""
 
 
 class Phase(StrEnum):
@@ -849,3 +857,182 @@ class Status:
 
 MOST_SHOWN = 50
 """Of runs in a status."""
+
+
+class AlertKind(StrEnum):
+    """What somebody is told of."""
+
+    FAILED = "failed"
+    """A run failed for good."""
+    IN_DOUBT = "in_doubt"
+    """A run is in doubt at its deadline: a person has to look."""
+    MISSED = "missed"
+    """A fire was missed."""
+    FLOW_FAILED = "flow_failed"
+    """The flow of a run that is watched has failed."""
+    FLOW_LATE = "flow_late"
+    """It has not ended in the time that it has."""
+    HELD = "held"
+    """A catalog waits to be accepted."""
+    REFUSED = "refused"
+    """The files have problems, or a fault of flowsched stopped their reading; those before stay in force."""
+    OVERDUE = "overdue"
+    """A fire that is due does not go out."""
+    TEST = "test"
+    """Nothing: somebody wants to see whether it arrives."""
+
+
+TOLD_OF = tuple(kind for kind in AlertKind if kind is not AlertKind.TEST)
+"""The kinds that a channel can ask for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One thing that somebody is told of. Holds no secret."""
+
+    kind: AlertKind
+    subject: str
+    """What it is about: a schedule's id, or `catalog`."""
+    summary: str
+    """One line for people."""
+    at: datetime
+    """When it was known."""
+    over: bool = False
+    """Whether it is told that the condition has ended."""
+    before: int = 0
+    """How many of the same kind and subject came since the one that was told last."""
+    details: Mapping[str, str | int] = field(default_factory=dict)
+    """What is known beside: `schedule`, `fire_time`, `run`, `reason` and the like."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """JSON by POST."""
+
+    url: SecretSource | str
+    """A text holds no secret."""
+    headers: Mapping[str, SecretSource]
+    template: str | None
+    """What is sent, with placeholders; None: the document of `alerts.messages`."""
+    secrets: Mapping[str, SecretSource]
+    """Further placeholders of the template, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slack:
+    """An incoming webhook as Slack has it; many others take the same."""
+
+    url: SecretSource
+
+
+class Tls(StrEnum):
+    """How a mail server is spoken to."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    """From the first byte on."""
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Email:
+    """A mail over SMTP."""
+
+    host: str
+    port: int
+    tls: Tls
+    from_: str
+    to: tuple[str, ...]
+    user: SecretSource | None
+    password: SecretSource | None
+    """Set exactly where `user` is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program that gets the message on its standard input."""
+
+    argv: tuple[str, ...]
+    """The first is an absolute path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A way on which somebody is told."""
+
+    name: str
+    on: frozenset[AlertKind]
+    """Of what is told."""
+    way: Webhook | Slack | Email | Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alerts:
+    """Who is told of what, and how often."""
+
+    group_wait: timedelta
+    """What comes within it goes in one message."""
+    repeat: timedelta
+    """The same is not told again within it."""
+    rate_per_hour: int
+    """Messages of a channel in any hour."""
+    ca_file: str | None
+    """A PEM file of further authorities to trust; None: the usual ones only."""
+    environment_proxy: bool
+    """Whether the proxy variables of the environment apply, which they never do to plain http."""
+    channels: Mapping[str, Channel]
+    """By name; at least one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pings:
+    """Where is told that schedules run, in the manner of healthchecks.io."""
+
+    url: str
+    """Without a slash at the end."""
+    key: SecretSource | None
+    """A part of the address after the URL; None: the schedules' slugs follow at once."""
+    ca_file: str | None
+    environment_proxy: bool
+    """As in `Alerts`, like `ca_file`."""
+
+
+class MessageState(StrEnum):
+    """Where a message stands."""
+
+    GATHERING = "gathering"
+    """More alerts may come to it."""
+    PENDING = "pending"
+    SENT = "sent"
+    FAILED = "failed"
+    """Given up."""
+    DROPPED = "dropped"
+    """Never sent, as it was too old, or its channel was gone, when it could have been."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One or more alerts on their way over one channel, as the ledger has it."""
+
+    id: int | None
+    """None: it is not in the ledger yet."""
+    channel: str
+    at: datetime
+    """When the first of its alerts was known."""
+    state: MessageState
+    alerts: tuple[Alert, ...]
+    """The first of them, in full."""
+    more: Mapping[AlertKind, int]
+    """How many there are beside those, by kind."""
+    attempts: int
+    """How many have ended."""
+    next_at: datetime | None
+    """When it is tried next; None: it is done with."""
+    done_at: datetime | None
+    error: str | None
+    """What came of the latest attempt that was in vain. Holds no secret."""
+
+    @property
+    def count(self) -> int:
+        """How many alerts it tells of."""
+        return len(self.alerts) + sum(self.more.values())

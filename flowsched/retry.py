@@ -25,6 +25,9 @@ SLOW_PAUSE = timedelta(minutes=10)
 LOOKED_FOR = timedelta(days=1)
 """After its deadline a run in doubt is looked at for so long."""
 
+AGAIN_BY_HAND = "again by hand"
+"""Why a run waits that had failed, and that a person has claimed again: until it is sent anew."""
+
 _STILL = "still in doubt at its deadline"
 
 
@@ -162,14 +165,23 @@ def still_in_doubt(run: Run, now: datetime) -> NextStep | None:
     It is recorded, and so told, once: the reason is the mark of that, and nothing but a new attempt takes it
     away. None before the deadline, and where it has been told. Whatever a look shows later settles the run.
     """
-    reason = run.reason or ""
-    if now <= run.deadline or reason.startswith(_STILL):
+    if now <= run.deadline or is_left_in_doubt(run):
         return None
     return NextStep(
         RunState.IN_DOUBT,
         f"{_STILL}, and not sent again: look into EnOS for {run.predicted_instance},"
-        f" then `flowsched resolve {run.id} --triggered|--failed --reason TEXT`; {reason}",
+        f" then `flowsched resolve {run.id} --triggered|--failed --reason TEXT`; {run.reason or ''}",
     )
+
+
+def is_left_in_doubt(run: Run) -> bool:
+    """Tell whether a run is in doubt, and was told to be so at its deadline (`still_in_doubt`)."""
+    return run.state is RunState.IN_DOUBT and (run.reason or "").startswith(_STILL)
+
+
+def is_unsent(run: Run) -> bool:
+    """Tell whether a run has not been sent since it was claimed, or was claimed again by hand."""
+    return not run.attempts or (run.state is RunState.WAITING and run.reason == AGAIN_BY_HAND)
 
 
 def withheld(run: Run, *, now: datetime, draining: bool) -> tuple[Answer, NextStep] | None:

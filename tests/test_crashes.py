@@ -46,7 +46,10 @@ DAY = datetime(2026, 3, 10, tzinfo=UTC)
 BOUND = 20.0
 """Real seconds for what a process is to do."""
 
-ASIDE = {"resolve", "accept", "record"}
+ASIDE = {
+    *("resolve", "accept", "record"),
+    *("claim_by_hand", "cancel", "pause", "resume", "record_action", "keep_messages"),
+}
 """What people write, or what says nothing of a fire."""
 
 SETTINGS = """\

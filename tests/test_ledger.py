@@ -224,8 +224,8 @@ async def test_a_fire_is_claimed_once(ledger: Ledger) -> None:
     assert await ledger.runs() == first
 
 
-@pytest.mark.parametrize("first", list(Origin))
-@pytest.mark.parametrize("second", list(Origin))
+@pytest.mark.parametrize("first", [Origin.SCHEDULE, Origin.CATCH_UP])
+@pytest.mark.parametrize("second", [Origin.SCHEDULE, Origin.CATCH_UP])
 async def test_an_automatic_fire_exists_once_whatever_its_origin(
     ledger: Ledger, first: Origin, second: Origin
 ) -> None:

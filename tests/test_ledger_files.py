@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+import threading
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -210,7 +211,8 @@ async def test_a_ledger_from_a_newer_flowsched_is_refused_and_left_alone(tmp_pat
 
     for opening in (Ledger.open, Ledger.open_to_read):
         with pytest.raises(
-            LedgerUnusable, match=r"ledger\.db has version 99, made by a newer flowsched; .* up to 3: "
+            LedgerUnusable,
+            match=rf"ledger\.db has version 99, made by a newer flowsched; .* up to {len(MIGRATIONS)}: ",
         ):
             await opening(url_of(tmp_path))
 
@@ -323,7 +325,7 @@ async def test_a_reader_makes_no_ledger(tmp_path: Path) -> None:
 async def test_a_reader_migrates_nothing(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").touch()
 
-    with pytest.raises(LedgerUnusable, match="is empty, and this flowsched needs version 3"):
+    with pytest.raises(LedgerUnusable, match=f"is empty, and this flowsched needs version {len(MIGRATIONS)}"):
         await Ledger.open_to_read(url_of(tmp_path))
 
     assert (tmp_path / "ledger.db").read_bytes() == b""
@@ -654,3 +656,32 @@ async def test_a_daemon_that_ends_leaves_its_place(tmp_path: Path) -> None:
     for _ in range(2):
         async with await Ledger.open_as_daemon(url_of(tmp_path)):
             pass
+
+
+async def test_a_ping_waits_for_no_lock(tmp_path: Path) -> None:
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+            async with asyncio.timeout(2):  # a writer would wait for five seconds
+                await ledger.ping()
+
+
+async def test_a_ping_is_answered_by_both_threads(tmp_path: Path) -> None:
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        for thread in (ledger._reader, ledger._writer):
+            stuck = threading.Event()
+            thread.do(lambda _, stuck=stuck: stuck.wait(10))  # type: ignore[misc]
+            ping = asyncio.create_task(ledger.ping())
+            await asyncio.sleep(0.1)
+            assert not ping.done()
+            stuck.set()
+            await ping
+
+
+async def test_a_ping_tells_of_a_file_that_is_gone(tmp_path: Path) -> None:
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        (tmp_path / "ledger.db").rename(tmp_path / "away.db")
+
+        with pytest.raises(LedgerError, match="does not exist"):
+            await ledger.ping()

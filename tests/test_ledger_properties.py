@@ -15,11 +15,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flowsched.errors import LedgerError
+from flowsched.errors import LedgerError, LedgerRefusal
 from flowsched.ledger.session import open_to_write
 from flowsched.ledger.transitions import ARROWS, INITIAL_STATES, sources
 from flowsched.model import (
     FINAL_STATES,
+    MANUAL_ORIGINS,
     Answer,
     Cursor,
     FlowState,
@@ -31,6 +32,7 @@ from flowsched.model import (
     Term,
     Timing,
 )
+from flowsched.retry import is_unsent
 from tests.test_ledger import HOURLY, MINUTE, NIGHT, NIGHTLY, catalog, new_run, schedule, url_of
 
 if TYPE_CHECKING:
@@ -62,15 +64,30 @@ NEW_RUNS = st.builds(
     new_run,
     IDS,
     INSTANTS,
-    origin=st.sampled_from(Origin),
+    origin=st.sampled_from([Origin.SCHEDULE, Origin.CATCH_UP]),
     state=st.sampled_from(sorted(INITIAL_STATES)),
     flow=st.sampled_from([1, 2]),
     watch=st.sampled_from([None, timedelta(hours=6)]),
+)
+BY_HAND = st.builds(
+    new_run,
+    IDS,
+    INSTANTS,
+    origin=st.sampled_from([Origin.MANUAL, Origin.BACKFILL]),
+    flow=st.sampled_from([1, 2]),
 )
 CURSORS = st.builds(Cursor, IDS, TIMINGS, INSTANTS, st.none() | INSTANTS)
 SCHEDULES = st.dictionaries(IDS, st.tuples(TIMINGS, st.booleans(), st.none() | IDS, st.sampled_from([1, 2])))
 ANSWER = Answer(outcome=Outcome.UNKNOWN, detail="whatever")
 NEVER_SENT = (RunState.MISSED, RunState.SKIPPED)
+KEY = ("schedule_id", "fire_time", "origin")
+GONE = (*NEVER_SENT, RunState.FAILED)
+"""The states of runs that stand in the way of no run by hand."""
+
+
+def key_of(run: NewRun | Run) -> tuple[str, datetime, str]:
+    """Return what is there once; an automatic fire is, whatever its origin."""
+    return run.schedule_id, run.fire_time, run.origin if run.origin in MANUAL_ORIGINS else "automatic"
 
 
 def step_to(state: RunState) -> NextStep:
@@ -118,7 +135,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._folder = tempfile.TemporaryDirectory()
         self._url = url_of(Path(self._folder.name))
         _, self._session = open_to_write(self._url)
-        self._runs: dict[tuple[str, datetime], Run] = {}
+        self._runs: dict[tuple[str, datetime, str], Run] = {}
         self._numbers: set[int] = set()
         self._watches: dict[int, FlowState] = {}
         self._lines: list[list[Term]] = []
@@ -142,12 +159,12 @@ class LedgerMachine(RuleBasedStateMachine):
             with pytest.raises(LedgerError):
                 self._do(operation)
             return
-        before = self._runs[changed.schedule_id, changed.fire_time]
+        before = self._runs[key_of(changed)]
         assert changed.state in ARROWS[before.state]
         assert self._do(operation) == changed
         # Repeated word for word, as after a lost answer, it is found done.
         assert self._do(operation) == changed
-        self._runs[changed.schedule_id, changed.fire_time] = changed
+        self._runs[key_of(changed)] = changed
         if changed.state is RunState.TRIGGERED and changed.watch:
             self._watches[changed.id] = FlowState.GOING
 
@@ -180,26 +197,66 @@ class LedgerMachine(RuleBasedStateMachine):
         claimed = self._do(write)
         again = self._do(write)
 
-        fresh: dict[tuple[str, datetime], tuple[Origin, RunState]] = {}
+        fresh: dict[tuple[str, datetime, str], tuple[Origin, RunState]] = {}
         holders = Counter(
             (run.flow, run.fire_time) for run in self._runs.values() if run.state not in NEVER_SENT
         )
         for row in rows:
-            if (key := (row.schedule_id, row.fire_time)) in self._runs.keys() | fresh.keys():
+            if (key := key_of(row)) in self._runs.keys() | fresh.keys():
                 continue
             held = row.state is RunState.CLAIMED and holders[row.flow, row.fire_time]
             state = RunState.SKIPPED if held else row.state
             holders[row.flow, row.fire_time] += state is RunState.CLAIMED
             fresh[key] = (row.origin, state)
-        assert {(run.schedule_id, run.fire_time): (run.origin, run.state) for run in claimed} == fresh
+        assert {key_of(run): (run.origin, run.state) for run in claimed} == fresh
         assert again == [run for run in claimed if run.state is RunState.CLAIMED]
         assert not self._numbers & {run.id for run in claimed}
         self._numbers |= {run.id for run in claimed}
-        self._runs |= {(run.schedule_id, run.fire_time): run for run in claimed}
+        self._runs |= {key_of(run): run for run in claimed}
         for cursor in cursors:
             line = self._lines_in_force().get(cursor.schedule_id)
             if line and goes_on(line[-1].timing, cursor.timing) and line[-1].cursor_at <= cursor.at:
                 line[-1] = replace(line[-1], cursor_at=cursor.at, deferred_until=cursor.deferred_until)
+
+    @rule(data=st.data(), drawn=BY_HAND, again=st.booleans())
+    def claim_by_hand(self, data: st.DataObject, drawn: NewRun, again: bool) -> None:  # noqa: FBT001 - drawn
+        theirs = [run for run in self._runs.values() if run.origin in MANUAL_ORIGINS]
+        if theirs and again:
+            one = data.draw(st.sampled_from(theirs))
+            drawn = replace(drawn, **{name: getattr(one, name) for name in KEY})
+        row = replace(drawn, claimed_at=next(self._instants))
+        before = self._runs.get(key_of(row))
+        minute = (
+            run for run in self._runs.values() if (run.flow, run.fire_time) == (row.flow, row.fire_time)
+        )
+        in_the_way = any(run.state not in GONE for run in minute)
+        if in_the_way or (before and before.state not in GONE):
+            with pytest.raises(LedgerRefusal):
+                self._do(lambda books: books.by_hand.claim(row))
+            return
+
+        first, second = (self._do(lambda books: books.by_hand.claim(row)) for _ in range(2))
+
+        assert first == second
+        assert (first.claimed_at, first.updated_at, first.flow) == (row.claimed_at, row.claimed_at, row.flow)
+        if before is None:
+            assert (first.state, first.attempts, first.retry) == (RunState.CLAIMED, 0, row.retry)
+            assert first.id not in self._numbers
+        else:
+            assert (first.id, first.state, first.attempts) == (before.id, RunState.WAITING, before.attempts)
+            assert first.retry.max_attempts == before.attempts + row.retry.max_attempts
+            assert is_unsent(first)
+        self._numbers.add(first.id)
+        self._runs[key_of(first)] = first
+
+    @precondition(lambda self: self._runs)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        run, at = self._any_run(data, RunState.CLAIMED, RunState.WAITING), next(self._instants)
+        changed = replace(run, state=RunState.FAILED, reason="not wanted", retry_at=None, updated_at=at)
+        goes = run.state in (RunState.CLAIMED, RunState.WAITING)
+
+        self._expect(changed if goes else None, lambda books: books.runs.cancel(run.id, at, "not wanted"))
 
     @precondition(lambda self: self._runs)
     @rule(data=st.data(), off=OFF, note=st.sampled_from([None, "noted"]), later=st.booleans())
@@ -361,7 +418,7 @@ class LedgerMachine(RuleBasedStateMachine):
         found = self._do(lambda books: books.history.newest(None, None, 1_000))
         still_open = self._do(lambda books: books.history.open_runs())
 
-        assert {(run.schedule_id, run.fire_time): run for run in found} == self._runs
+        assert {key_of(run): run for run in found} == self._runs
         assert {run.id for run in still_open} == {
             run.id for run in self._runs.values() if run.state not in FINAL_STATES
         }
@@ -378,7 +435,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def no_two_runs_for_one_flow_and_minute_are_sent(self) -> None:
         found = self._do(lambda books: books.history.newest(None, None, 1_000))
 
-        sent = Counter((run.target, run.flow, run.fire_time) for run in found if run.state not in NEVER_SENT)
+        sent = Counter((run.target, run.flow, run.fire_time) for run in found if run.state not in GONE)
         assert set(sent.values()) <= {1}
 
     @invariant()

@@ -20,6 +20,12 @@ _actions = tables.actions.c
 _pauses = tables.pauses.c
 
 _NEWEST = select(tables.actions).order_by(_actions.id.desc())
+_SAME = select(_actions.id).where(
+    _actions.at == bindparam("of_at"),
+    _actions.by_whom == bindparam("of_by"),
+    _actions.kind == bindparam("of_kind"),
+    _actions.subject == bindparam("of_subject"),
+)
 _PAUSES = select(tables.pauses).order_by(_pauses.id)
 
 
@@ -30,7 +36,15 @@ class Actions:
         self._connection = connection
 
     def record(self, action: Action) -> None:
-        """Write an action down."""
+        """Write an action down, unless that was done before: the answer may have been lost."""
+        key = {
+            "of_at": action.at,
+            "of_by": action.by,
+            "of_kind": action.kind,
+            "of_subject": action.subject,
+        }
+        if self._connection.execute(_SAME, key).first() is not None:
+            return
         row = {
             "at": action.at,
             "by_whom": action.by,
@@ -52,6 +66,10 @@ class Actions:
 
     def pause(self, scope: Scope, name: str | None, until: datetime | None, action: Action) -> Pause:
         """Set a pause, and write the action down."""
+        by_this_call = _pauses.from_at == action.at, _pauses.by_whom == action.by
+        set_before = self._select(scope, name, _pauses.ended_at.is_(None), *by_this_call)
+        if set_before:
+            return set_before[-1]
         # One that is set again replaces what is there: the new reason and end are what counts.
         self._end(scope, name, action)
         row = {
@@ -68,25 +86,26 @@ class Actions:
 
     def resume(self, scope: Scope, name: str | None, action: Action) -> list[Pause]:
         """End the pauses of a scope and name, and write the action down where there were any."""
-        ended = self._end(scope, name, action)
+        self._end(scope, name, action)
+        # Also those that this very call has ended before, where only its answer was lost.
+        theirs = _pauses.ended_at == action.at, _pauses.ended_by == action.by
+        ended = self._select(scope, name, *theirs)
         if ended:
             self.record(action)
         return ended
 
-    def _end(self, scope: Scope, name: str | None, action: Action) -> list[Pause]:
-        ending = (
-            update(tables.pauses)
-            .where(
-                _pauses.scope == scope,
-                _pauses.name.is_not_distinct_from(name),
-                _pauses.from_at <= action.at,
-                _is_over_after(action.at),
-            )
-            .values(ended_at=bindparam("at"), ended_by=bindparam("by"))
-            .returning(tables.pauses)
-        )
-        ended = self._connection.execute(ending, {"at": action.at, "by": action.by})
-        return sorted((pause_of(row) for row in ended), key=lambda pause: pause.id)
+    def _select(self, scope: Scope, name: str | None, *which: ColumnElement[bool]) -> list[Pause]:
+        query = _PAUSES.where(*_is_of(scope, name), *which)
+        return [pause_of(row) for row in self._connection.execute(query)]
+
+    def _end(self, scope: Scope, name: str | None, action: Action) -> None:
+        # Also one that begins later: the clock was set back since, and nobody can wait for it.
+        ending = update(tables.pauses).where(*_is_of(scope, name), _is_over_after(action.at))
+        self._connection.execute(ending.values(ended_at=action.at, ended_by=action.by))
+
+
+def _is_of(scope: Scope, name: str | None) -> tuple[ColumnElement[bool], ...]:
+    return _pauses.scope == scope, _pauses.name.is_not_distinct_from(name)
 
 
 def _is_over_after(at: datetime) -> ColumnElement[bool]:

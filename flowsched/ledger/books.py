@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowsched.ledger.actions import Actions
+from flowsched.ledger.by_hand import ByHand
 from flowsched.ledger.catalogs import Catalogs
 from flowsched.ledger.history import History
+from flowsched.ledger.outbox import Outbox
 from flowsched.ledger.retention import Retention
 from flowsched.ledger.runs import Runs
 from flowsched.ledger.watches import Watches
@@ -20,8 +22,10 @@ class Books:
 
     def __init__(self, connection: Connection) -> None:
         self.actions = Actions(connection)
+        self.by_hand = ByHand(connection)
         self.catalogs = Catalogs(connection)
         self.runs = Runs(connection)
         self.watches = Watches(connection)
         self.history = History(connection)
+        self.outbox = Outbox(connection)
         self.retention = Retention(connection)

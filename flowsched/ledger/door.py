@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Cursor,
         Fired,
         FlowState,
+        Message,
         NewRun,
         NextStep,
         Pause,
@@ -69,6 +70,15 @@ class LedgerReader:
         """Return the run with this number; None where the ledger has none, or none any more."""
         return await self._reader.do(lambda books: books.history.run(run_id))
 
+    async def runs_at(
+        self, schedule_id: str, target: str, flow: int, fire_times: Sequence[datetime]
+    ) -> list[Run]:
+        """Return the runs of a schedule, and those of its flow and target, with one of these fire times.
+
+        They come by fire time, those of one by their number. To be asked for a few hundred at a time.
+        """
+        return await self._reader.do(lambda books: books.history.at(schedule_id, target, flow, fire_times))
+
     async def terms(self) -> list[Term]:
         """Return every term on record, in force or ended, oldest first."""
         return await self._reader.do(lambda books: books.catalogs.terms())
@@ -110,6 +120,18 @@ class LedgerReader:
         """
         return await self._reader.do(lambda books: books.actions.pauses(over_after))
 
+    async def messages(self, limit: int = 50) -> list[Message]:
+        """Return at most `limit` messages with alerts, newest first."""
+        return await self._reader.do(lambda books: books.outbox.newest(limit))
+
+    async def open_messages(self) -> list[Message]:
+        """Return the messages that are not done with, oldest first."""
+        return await self._reader.do(lambda books: books.outbox.open())
+
+    async def messages_begun_since(self, at: datetime) -> list[tuple[str, datetime]]:
+        """Return, by channel, when each message began that did so at or after `at`."""
+        return await self._reader.do(lambda books: books.outbox.begun_since(at))
+
     async def last_successes(self, schedule_ids: Sequence[str]) -> dict[str, datetime]:
         """Return the latest fire time that each of the schedules has triggered, if it has any.
 
@@ -119,7 +141,7 @@ class LedgerReader:
 
     async def ping(self) -> None:
         """Return when the thread that reads has answered; raises LedgerError where it did with trouble."""
-        await self._reader.do(lambda _: None)
+        await self._reader.do(lambda books: books.retention.kept_from())
 
     async def sent_since(self, at: datetime) -> list[Sent]:
         """Return the attempts that began at or after `at`, oldest first."""
@@ -322,16 +344,20 @@ class Ledger(LedgerReader):
     async def claim_by_hand(self, row: NewRun, action: Action) -> Run:
         """Claim a run that a person wants, of origin manual or backfill, and record the action; return it.
 
-        Where that person's, or another's, run of the same schedule, fire time and origin was not triggered,
-        it is gone on with: it becomes waiting, to be sent at once, with as many attempts more and in a new
-        time as the row says, and the row's target and flow. Raises LedgerRefusal where a run of this flow,
-        target and fire time has made the instance, or may do so: EnOS would refuse a second one. Moves no
-        cursor.
+        Where a run of the same schedule, fire time and origin has failed, it is gone on with: it becomes
+        waiting, to be sent at once (`retry.is_unsent`), with as many attempts more as the row says, and all
+        else of the row. Raises LedgerRefusal where a run of this flow, target and fire time has made the
+        instance, or may do so, as EnOS would refuse a second one; where a run of the same key was triggered
+        for another flow; and for a row that is not claimed, or of an automatic origin. Moves no cursor. What
+        comes later and would be a second one of that flow and minute is a collision (`claim`).
+
+        Found done is what the same daemon has claimed at the same instant, however it stands by now.
         """
 
         def write(books: Books) -> Run:
-            run = books.runs.claim_by_hand(row)
-            books.actions.record(replace(action, detail=f"run {run.id}"))
+            run = books.by_hand.claim(row)
+            detail = ", ".join(filter(None, (f"run {run.id}", action.detail)))
+            books.actions.record(replace(action, detail=detail))
             return run
 
         return await self._writer.do(write)
@@ -370,7 +396,7 @@ class Ledger(LedgerReader):
         """Set a pause from the instant of the action on, and record the action; return the pause.
 
         `name` is the schedule's id or the target's name, None exactly for all; `until` is when it ends by
-        itself, exclusive, None: never. It replaces one of the same scope and name that is not over.
+        itself, exclusive, None: never. It replaces those of the same scope and name that are not over.
         Its reason is the action's, which must not be None.
         """
         return await self._writer.do(lambda books: books.actions.pause(scope, name, until, action))
@@ -378,20 +404,28 @@ class Ledger(LedgerReader):
     async def resume(self, scope: Scope, name: str | None, action: Action) -> list[Pause]:
         """End the pauses of a scope and name at the instant of the action, and return them as they are then.
 
-        The action is recorded where there were any.
+        Also those that began after it, by a clock that was set back since. The action is recorded where there
+        were any.
         """
         return await self._writer.do(lambda books: books.actions.resume(scope, name, action))
+
+    async def keep_messages(self, messages: Sequence[Message]) -> list[int]:
+        """Write messages as they stand now, new ones and others; return their ids, in the order given."""
+        return await self._writer.do(lambda books: books.outbox.keep(messages))
 
     async def record_action(self, action: Action) -> None:
         """Record what a person has done that changes nothing else in the ledger."""
         await self._writer.do(lambda books: books.actions.record(action))
 
     async def ping(self) -> None:
-        """Return when both threads have answered; raises LedgerError where one did with trouble.
+        """Return when both threads have answered; raises LedgerError where the one that reads had trouble.
 
-        The write lock of the file is taken and nothing is written.
+        Nothing is locked: whether the ledger can be written is shown by what has to be.
         """
-        await asyncio.gather(super().ping(), self._writer.do(lambda _: None))
+        answer = self._writer.answers()
+        read, _ = await asyncio.gather(super().ping(), answer, return_exceptions=True)
+        if read is not None:
+            raise read
 
     async def record_watch(
         self, run_id: int, at: datetime, state: FlowState, sighting: Sighting | None
@@ -408,8 +442,9 @@ class Ledger(LedgerReader):
 
         Their attempts and watches go with them. A run whose flow is still watched stays, and so does the
         one with the highest number, which would be given again. Where no more are left to remove, the terms
-        that ended before `before` are removed too. From then on `kept_from` is `before`, or what it was if
-        that is later. To be called again until it returns less than `most`.
+        that ended before `before` are removed too, and so are messages with alerts of that time, and at most
+        `most` actions and pauses that were over by then. From then on `kept_from` is `before`, or what it was
+        if that is later. To be called again until it returns less than `most`.
         """
         return await self._writer.do(lambda books: books.retention.forget(before, most))
 

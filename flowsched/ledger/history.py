@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, bindparam, func, or_, select, text, tuple_
+from sqlalchemy import Text, and_, bindparam, func, or_, select, text, tuple_
 
 from flowsched.ledger import tables
 from flowsched.ledger.records import attempt_of, fired_of, run_of, sent_of
@@ -87,6 +87,16 @@ class History:
         """Return one run, if it is there."""
         row = self._connection.execute(_RUN, {"run_id": run_id}).one_or_none()
         return None if row is None else run_of(row)
+
+    def at(self, schedule_id: str, target: str, flow: int, fire_times: Sequence[datetime]) -> list[Run]:
+        """Return the runs of a schedule, and of its flow, with one of these fire times."""
+        query = select(tables.runs).where(
+            or_(
+                and_(_runs.schedule_id == schedule_id, _runs.fire_time.in_(fire_times)),
+                and_(_runs.target == target, _runs.flow == flow, _runs.fire_time.in_(fire_times)),
+            )
+        )
+        return [run_of(row) for row in self._connection.execute(query.order_by(_runs.fire_time, _runs.id))]
 
     def open_runs(self) -> list[Run]:
         """Return the runs that are not final, oldest fire time first."""

@@ -159,6 +159,7 @@ _FOURTH = (
         detail TEXT NOT NULL
     )
     """,
+    "CREATE INDEX actions_at ON actions (at)",
     f"""
     CREATE TABLE pauses (
         id {IDENTITY},
@@ -174,23 +175,21 @@ _FOURTH = (
     )
     """,
     f"""
-    CREATE TABLE alerts (
+    CREATE TABLE messages (
         id {IDENTITY},
         channel TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        subject TEXT NOT NULL,
-        text TEXT NOT NULL,
-        details TEXT NOT NULL,
         at BIGINT NOT NULL,
         state TEXT NOT NULL,
+        alerts TEXT NOT NULL,
+        count INTEGER NOT NULL,
         attempts INTEGER NOT NULL,
         next_at BIGINT,
         done_at BIGINT,
         error TEXT
     )
     """,
-    "CREATE INDEX alerts_pending ON alerts (channel, next_at) WHERE next_at IS NOT NULL",
-    "CREATE INDEX alerts_newest ON alerts (at)",
+    "CREATE INDEX messages_open ON messages (at) WHERE next_at IS NOT NULL",
+    "CREATE INDEX messages_newest ON messages (at)",
 )
 
 MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from dataclasses import asdict, fields
+from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from flowsched.model import (
     Action,
     ActionKind,
+    Alert,
+    AlertKind,
     AppliedCatalog,
     Attempt,
     Commit,
     Fired,
     FlowState,
+    Message,
+    MessageState,
     NewRun,
     Origin,
     Outcome,
@@ -212,3 +218,41 @@ def pause_of(row: Row[Any]) -> Pause:
         ended_at=row.ended_at,
         ended_by=row.ended_by,
     )
+
+
+def message_row(message: Message) -> dict[str, Any]:
+    """Return the values of a row of `messages`, but for its id."""
+    alerts = [asdict(alert) | {"at": alert.at.isoformat()} for alert in message.alerts]
+    return {
+        "channel": message.channel,
+        "at": message.at,
+        "state": message.state,
+        "alerts": json.dumps({"alerts": alerts, "more": dict(message.more)}, separators=(",", ":")),
+        "count": message.count,
+        "attempts": message.attempts,
+        "next_at": message.next_at,
+        "done_at": message.done_at,
+        "error": message.error,
+    }
+
+
+def message_of(row: Row[Any]) -> Message:
+    """Return the message that a row of `messages` is."""
+    told = json.loads(row.alerts)
+    return Message(
+        id=row.id,
+        channel=row.channel,
+        at=row.at,
+        state=MessageState(row.state),
+        alerts=tuple(_alert_of(each) for each in told["alerts"]),
+        more={AlertKind(kind): count for kind, count in told["more"].items()},
+        attempts=row.attempts,
+        next_at=row.next_at,
+        done_at=row.done_at,
+        error=row.error,
+    )
+
+
+def _alert_of(fields_: dict[str, Any]) -> Alert:
+    kind, at = AlertKind(fields_["kind"]), datetime.fromisoformat(fields_["at"])
+    return Alert(**{**fields_, "kind": kind, "at": at})

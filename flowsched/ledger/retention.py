@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from flowsched.ledger import tables
+from flowsched.ledger.outbox import Outbox
 from flowsched.ledger.sqlite import pages
 from flowsched.model import FINAL_STATES, FlowState, RunState
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _runs = tables.runs.c
 _watches = tables.watches.c
+_pauses = tables.pauses.c
 _kept_from = tables.retention.c.kept_from
 
 _IS_WATCHED = exists().where(_watches.run_id == _runs.id, _watches.state == FlowState.GOING)
@@ -35,6 +37,18 @@ _OLDEST = (
     .limit(bindparam("most"))
 )
 _FORGET_TERMS = delete(tables.timings).where(tables.timings.c.until_at < bindparam("before"))
+_OLD_ACTIONS = (
+    select(tables.actions.c.id)
+    .where(tables.actions.c.at < bindparam("before"))
+    .order_by(tables.actions.c.at)
+    .limit(bindparam("most"))
+)
+_OLD_PAUSES = (
+    select(_pauses.id)
+    .where(or_(_pauses.until_at < bindparam("before"), _pauses.ended_at < bindparam("before")))
+    .order_by(_pauses.id)
+    .limit(bindparam("most"))
+)
 
 
 class Retention:
@@ -44,7 +58,7 @@ class Retention:
         self._connection = connection
 
     def forget(self, before: datetime, most: int) -> int:
-        """Remove old runs, and then old terms; return how many runs."""
+        """Remove old runs, and then what else is old; return how many runs."""
         ids = self._connection.execute(_OLDEST, {"before": before, "most": most}).scalars().all()
         for page in pages(ids):
             self._connection.execute(delete(tables.attempts).where(tables.attempts.c.run_id.in_(page)))
@@ -52,8 +66,16 @@ class Retention:
             self._connection.execute(delete(tables.runs).where(_runs.id.in_(page)))
         if len(ids) < most:
             self._connection.execute(_FORGET_TERMS, {"before": before})
+            self._forget_what_people_did(before, most)
+            Outbox(self._connection).forget(before)
         self._raise_kept_from(before)
         return len(ids)
+
+    def _forget_what_people_did(self, before: datetime, most: int) -> None:
+        for table, old in ((tables.actions, _OLD_ACTIONS), (tables.pauses, _OLD_PAUSES)):
+            ids = self._connection.execute(old, {"before": before, "most": most}).scalars().all()
+            for page in pages(ids):
+                self._connection.execute(delete(table).where(table.c.id.in_(page)))
 
     def kept_from(self) -> datetime | None:
         """Return the instant before which runs may have been removed."""

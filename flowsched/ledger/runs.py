@@ -28,7 +28,7 @@ _runs = tables.runs.c
 _attempts = tables.attempts.c
 _new, _held, _winner = (tables.runs.alias(name) for name in ("new", "held", "winner"))
 
-_CLAIM = insert_or_nothing(tables.runs).returning(_runs.id, _runs.schedule_id, _runs.fire_time, _runs.origin)
+CLAIM = insert_or_nothing(tables.runs).returning(_runs.id, _runs.schedule_id, _runs.fire_time, _runs.origin)
 # Whoever claims holds the write lock: a lower id was there before, and what lies between the ids of a
 # claim is of that claim.
 _FIRST_OF_MINUTE = (
@@ -127,47 +127,6 @@ _UNBEGUN = select(tables.runs).where(
     _runs.state == RunState.CLAIMED,
     _runs.attempts == 0,
 )
-# What stands in the way of a run that a person wants: one that has made the instance of that flow and minute,
-# or may do so. One of the same schedule, fire time and origin that has failed is gone on with instead.
-_IN_THE_WAY = (
-    select(_runs.id, _runs.schedule_id, _runs.state)
-    .where(
-        _runs.target == bindparam("of_target"),
-        _runs.flow == bindparam("of_flow"),
-        _runs.fire_time == bindparam("at"),
-        _runs.state.not_in((RunState.MISSED, RunState.SKIPPED, RunState.FAILED)),
-    )
-    .order_by(_runs.id)
-    .limit(1)
-)
-_FAILED_BEFORE = select(tables.runs).where(
-    _runs.schedule_id == bindparam("of_schedule"),
-    _runs.fire_time == bindparam("at"),
-    _runs.origin == bindparam("of_origin"),
-)
-_AGAIN = (
-    update(tables.runs)
-    .where(
-        _runs.id == bindparam("run_id"),
-        _runs.state.in_((RunState.FAILED, RunState.SKIPPED, RunState.MISSED)),
-    )
-    .values(
-        state=RunState.WAITING,
-        reason=bindparam("why"),
-        retry_at=bindparam("when"),
-        retry=bindparam("policy"),
-        deadline=bindparam("until"),
-        note=bindparam("said"),
-        target=bindparam("new_target"),
-        flow=bindparam("new_flow"),
-        task=bindparam("new_task"),
-        predicted_instance=bindparam("new_instance"),
-        revision=bindparam("new_revision"),
-        daemon=bindparam("new_daemon"),
-        updated_at=bindparam("when"),
-    )
-    .returning(tables.runs)
-)
 _LAST_SUCCESS = (
     select(_runs.fire_time)
     .where(_runs.schedule_id == bindparam("of_schedule"), _runs.state == RunState.TRIGGERED)
@@ -195,7 +154,7 @@ class Runs:
             _require_initial(row)
         if not rows:
             return []
-        inserted = self._connection.execute(_CLAIM, [row_of(row) for row in rows])
+        inserted = self._connection.execute(CLAIM, [row_of(row) for row in rows])
         ids = {(one.schedule_id, one.fire_time, one.origin): one.id for one in inserted}
         collisions = self._skip_collisions(ids.values())
         # Popped, so that a key given twice is answered once.
@@ -222,37 +181,6 @@ class Runs:
         values = {"of_schedule": row.schedule_id, "at": row.fire_time, "of_daemon": row.daemon}
         found = self._connection.execute(_UNBEGUN, values).one_or_none()
         return None if found is None else run_of(found)
-
-    def claim_by_hand(self, row: NewRun) -> Run:
-        """Insert a run that a person wants, or go on with theirs that has failed; return it."""
-        of = {"of_target": row.target, "of_flow": row.flow, "at": row.fire_time}
-        found = self._connection.execute(_IN_THE_WAY, of).one_or_none()
-        if found is not None:
-            raise LedgerRefusal(
-                f"run {found.id} ({found.schedule_id}) has flow {row.flow} at this minute already:"
-                f" it is {found.state}"
-            )
-        key = {"of_schedule": row.schedule_id, "at": row.fire_time, "of_origin": row.origin}
-        before = self._connection.execute(_FAILED_BEFORE, key).one_or_none()
-        if before is None:
-            inserted = self._connection.execute(_CLAIM, [row_of(row)]).one()
-            return claimed_run(inserted.id, row)
-        policy = replace(row.retry, max_attempts=before.attempts + row.retry.max_attempts)
-        values = {
-            "run_id": before.id,
-            "why": "again by hand",
-            "when": row.claimed_at,
-            "policy": policy,
-            "until": row.deadline,
-            "said": row.note,
-            "new_target": row.target,
-            "new_flow": row.flow,
-            "new_task": row.task,
-            "new_instance": row.predicted_instance,
-            "new_revision": row.revision,
-            "new_daemon": row.daemon,
-        }
-        return run_of(self._connection.execute(_AGAIN, values).one())
 
     def last_successes(self, schedule_ids: Sequence[str]) -> dict[str, datetime]:
         """Return the latest fire time that each schedule has triggered, for those that have any."""

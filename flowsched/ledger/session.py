@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from flowsched.errors import LedgerError
+from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.ledger.books import Books
-from flowsched.ledger.migrations import migrate, require_newest
+from flowsched.ledger.migrations import migrate, require_newest, version_of
 from flowsched.ledger.sqlite import Access, SqliteFile, require_version
 from flowsched.ledger.thread import Result
 
@@ -119,6 +119,20 @@ def open_to_read(url: str) -> Session:
 def _database(url: str) -> SqliteFile:
     require_version(sqlite3.sqlite_version_info)
     return SqliteFile.from_url(url)
+
+
+@contextlib.contextmanager
+def snapshot(url: str) -> Iterator[tuple[SqliteFile, Connection]]:
+    """Open a ledger that exists, of whichever version, to read one state of it in the block. Blocks.
+
+    Whoever writes meanwhile does not wait. Raises LedgerError.
+    """
+    database = _database(url)
+    database.require_file()
+    with _connection(database, Access.READ) as connection, connection.begin():
+        if not version_of(connection, str(database.path)):
+            raise LedgerUnusable(f"the ledger {database.path} is empty: `flowsched run` makes it one")
+        yield database, connection
 
 
 @contextlib.contextmanager

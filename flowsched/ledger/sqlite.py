@@ -224,7 +224,7 @@ class SqliteFile:
 
     def use_wal(self, connection: Connection) -> None:
         """Have readers and the writer not wait for each other; raises LedgerUnusable where that cannot be."""
-        mode = _driver(connection).execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        mode = driver_of(connection).execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise self._unusable("is on a file system without shared memory: use a local disk")
 
@@ -249,7 +249,8 @@ def _bad_url(text: str) -> LedgerUnusable:
     )
 
 
-def _driver(connection: Connection) -> sqlite3.Connection:
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """Return the connection that SQLAlchemy has wrapped."""
     return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 

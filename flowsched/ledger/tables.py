@@ -246,22 +246,21 @@ pauses = Table(
 )
 """From `from_at`, inclusive, up to the earlier of `until_at` and `ended_at`, exclusive, nothing fires."""
 
-alerts = Table(
-    "alerts",
+messages = Table(
+    "messages",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("channel", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("details", Text, nullable=False),
     Column("at", Instant, nullable=False),
     Column("state", Text, nullable=False),
+    Column("alerts", Text, nullable=False),
+    Column("count", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_at", Instant),
     Column("done_at", Instant),
     Column("error", Text),
 )
-"""What is to be told, or was, over which channel: one row for each alert and channel.
+"""What is to be told, or was, over which channel: one row for each message, which has one alert or many.
 
-`details` is JSON. `next_at` is when it is tried next, null when it is done with."""
+`alerts` is JSON: the first of them in full, and how many more there are by kind; `count` is how many in all.
+`next_at` is when it is tried next, null exactly when it is done with."""

@@ -45,7 +45,8 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    operation: Callable[[Books], object]
+    operation: Callable[[Books], object] | None
+    """None: only an answer is wanted."""
     future: asyncio.Future[Any]
 
 
@@ -68,9 +69,19 @@ class LedgerThread:
 
         Cancelling the future does not stop the operation. Raises LedgerError when closed.
         """
+        return self._put(operation)
+
+    def answers(self) -> asyncio.Future[None]:
+        """Return a future that is resolved when the thread has come so far; it asks the session nothing.
+
+        Raises LedgerError when closed.
+        """
+        return self._put(None)
+
+    def _put(self, operation: Callable[[Books], object] | None) -> asyncio.Future[Any]:
         if self._closed:
             raise LedgerError("the ledger is closed")
-        future: asyncio.Future[T] = self._loop.create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         self._queue.put(_Pending(operation, future))
         return future
 
@@ -96,16 +107,22 @@ class LedgerThread:
         return group
 
     def _run(self, group: list[_Pending]) -> None:
-        try:
-            results = self._session.run([pending.operation for pending in group])
-        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits must learn of it
-            results = [Result(error=error)] * len(group)
+        results = iter(self._results([each.operation for each in group if each.operation is not None]))
+        outcomes = [(each, Result() if each.operation is None else next(results)) for each in group]
         # A closed loop took its waiters with it: there is nobody left to tell.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._resolve, group, results)
+            self._loop.call_soon_threadsafe(self._resolve, outcomes)
 
-    def _resolve(self, group: list[_Pending], results: list[Result]) -> None:
-        for pending, result in zip(group, results, strict=True):
+    def _results(self, operations: list[Callable[[Books], object]]) -> list[Result]:
+        if not operations:
+            return []
+        try:
+            return self._session.run(operations)
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits must learn of it
+            return [Result(error=error)] * len(operations)
+
+    def _resolve(self, outcomes: list[tuple[_Pending, Result]]) -> None:
+        for pending, result in outcomes:
             if isinstance(result.error, LedgerUnusable) and not self.unusable.done():
                 self.unusable.set_result(result.error)
             _answer(pending, result)
