@@ -144,31 +144,61 @@ def overlapping(run: Run, made: Mapping[str, datetime], sightings: Mapping[str, 
     return Overlapping(skip=False, cancel=tuple(going), text=None)
 
 
-def pause_over(schedule: Schedule, at: datetime, pauses: Iterable[Pause]) -> Pause | None:
-    """Return the first of the pauses that covers a schedule at an instant; None: none does."""
-    return next((each for each in pauses if _covers(each, schedule) and _lasts(each, at)), None)
+class Pauses:
+    """The pauses that are known, found by whom they cover."""
+
+    def __init__(self, pauses: Iterable[Pause] = ()) -> None:
+        self.known = tuple(pauses)
+        """In the order in which they were set."""
+        self._by_subject: dict[tuple[Scope, str | None], list[Pause]] = {}
+        for pause in self.known:
+            self._by_subject.setdefault((pause.scope, pause.name), []).append(pause)
+
+    def of(self, schedule: Schedule) -> tuple[Pause, ...]:
+        """Return those that cover a schedule, in the order in which they were set.
+
+        So does one of its former id: a rename ends no pause.
+        """
+        return self._covering(schedule.target, schedule.id, schedule.renamed_from)
+
+    def of_term(self, term: Term) -> tuple[Pause, ...]:
+        """Return those that cover the fires of a term, like `of`."""
+        return self._covering(term.target, term.schedule_id)
+
+    def _covering(self, target: str | None, *schedule_ids: str | None) -> tuple[Pause, ...]:
+        if not self._by_subject:
+            return ()
+        subjects = [
+            (Scope.ALL, None),
+            (Scope.TARGET, target),
+            *((Scope.SCHEDULE, id_) for id_ in schedule_ids),
+        ]
+        found = [pause for subject in subjects for pause in self._by_subject.get(subject, ())]
+        return tuple(sorted(found, key=lambda pause: pause.id))
 
 
-def paused(schedule: Schedule, fire_time: datetime, now: datetime, pauses: Iterable[Pause]) -> str | None:
-    """Say why a fire that is decided about at `now` is skipped by a pause; None: it is not.
+def pause_over(at: datetime, pauses: Iterable[Pause]) -> Pause | None:
+    """Return the first of these pauses in whose stretch an instant lies; None: in none's."""
+    return next((each for each in pauses if each.from_at <= at and not is_over(each, at)), None)
+
+
+def is_over(pause: Pause, now: datetime) -> bool:
+    """Tell whether a pause has ended by `now`. One that is to begin later was set before the clock was."""
+    return pause.over_at is not None and pause.over_at <= now
+
+
+def paused(fire_time: datetime, now: datetime, pauses: Sequence[Pause]) -> str | None:
+    """Say why a fire that is decided about at `now` is skipped by one of these pauses; None: it is not.
 
     So is what a pause covers by its fire time, and all that would go out while one lasts.
     """
-    pauses = tuple(pauses)
-    pause = pause_over(schedule, fire_time, pauses) or pause_over(schedule, now, pauses)
-    return None if pause is None else f"paused: {pause.reason} ({pause.by})"
+    pause = pause_over(fire_time, pauses) or next((each for each in pauses if not is_over(each, now)), None)
+    return None if pause is None else pause_reason(pause)
 
 
-def _covers(pause: Pause, schedule: Schedule) -> bool:
-    return {
-        Scope.ALL: True,
-        Scope.TARGET: pause.name == schedule.target,
-        Scope.SCHEDULE: pause.name == schedule.id,
-    }[pause.scope]
-
-
-def _lasts(pause: Pause, at: datetime) -> bool:
-    return pause.from_at <= at and (pause.over_at is None or at < pause.over_at)
+def pause_reason(pause: Pause) -> str:
+    """Return in words, as the ledger has it, why a pause leaves a fire out."""
+    return f"paused: {pause.reason} ({pause.by})"
 
 
 def same_timing(recorded: Timing, wanted: Timing) -> bool:

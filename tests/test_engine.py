@@ -807,7 +807,10 @@ async def test_a_rename_onto_an_id_that_was_in_force_later_loses_nothing_silentl
     disabled = Catalog({"a": a, "b": replace(b, enabled=False)}, "r2")
     await desk.engine.stop()
     # As a process that is killed as soon as the catalog is in force: what a owes is not claimed.
-    await Engine(desk.ledger, desk.runs.append, desk.clock, "host:2")._close(disabled, desk.clock.now())
+    terms = await desk.ledger.terms()
+    await Engine(desk.ledger, desk.runs.append, desk.clock, "host:2")._close(
+        terms, disabled, desk.clock.now()
+    )
     await desk.ledger.apply(disabled, desk.clock.now())
 
     await desk.restart(replace(a, id="b", renamed_from="a"))

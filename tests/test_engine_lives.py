@@ -58,6 +58,17 @@ class Oracle:
             self.cursor = now
         self.schedule = to
 
+    def next(self, now: datetime) -> list[tuple[datetime, str, datetime]]:
+        """Return when the next five fires go out, and which they are."""
+        found = [(self.held[1], self.schedule.id, self.held[0])] if self.held else []
+        times = timeline.fire_times(self.schedule.timing, max(now, self.cursor))
+        while self.schedule.enabled and len(found) < 6:
+            fire_time = next(times)
+            out_at = self._out_at(fire_time)
+            if out_at is not None:
+                found.append((out_at, self.schedule.id, fire_time))
+        return found
+
     def _go_by_another(self, to: Oracle, now: datetime) -> None:
         """Account for what has come as another blackout has it, firing nothing that has passed."""
         for fire_time in self._came(now):
@@ -209,3 +220,13 @@ async def _check(life: Life) -> None:
         if oracle.schedule.enabled:
             assert terms[oracle.schedule.id].deferred_until == (oracle.held and oracle.held[1])
     assert set(await audited(life.desk)) <= {"aligned", "deferred"}
+    assert life.desk.engine.overdue(MINUTE) == {}
+    _check_what_is_next(life)
+
+
+def _check_what_is_next(life: Life) -> None:
+    """Hold the next fires against those that the oracles count out."""
+    now = life.desk.clock.now()
+    found = [(one.out_at, one.schedule_id, one.fire_time) for one in life.desk.engine.upcoming(5)]
+    assert found == sorted(each for oracle in life.oracles for each in oracle.next(now))[: len(found)]
+    assert len(found) == 5 or not any(oracle.schedule.enabled for oracle in life.oracles)

@@ -7,6 +7,7 @@ until it goes out.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import logging
@@ -17,8 +18,22 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from flowsched import blackouts, timeline
-from flowsched.admission import ON_TIME, OTHER_BLACKOUT, Admitted, Due, admit, cut_off, inheritors, paused
+from flowsched.admission import (
+    ON_TIME,
+    OTHER_BLACKOUT,
+    Admitted,
+    Due,
+    Pauses,
+    admit,
+    cut_off,
+    inheritors,
+    is_over,
+    pause_over,
+    pause_reason,
+    paused,
+)
 from flowsched.engine.alarms import Executor, Scheduler, alarms_of, calendars_of
+from flowsched.engine.outlook import Outlook
 from flowsched.engine.queue import ClaimQueue
 from flowsched.enos import milliseconds, predicted_instance
 from flowsched.errors import LedgerError, LedgerUnusable
@@ -31,7 +46,7 @@ if TYPE_CHECKING:
     from flowsched.clock import Clock
     from flowsched.engine.alarms import Alarm
     from flowsched.ledger import Ledger
-    from flowsched.model import Pause, Run, Schedule, Term, Then, Timing
+    from flowsched.model import Pause, Run, Schedule, Term, Then, Timing, Upcoming
     from flowsched.timeline import Stay
 
 log = logging.getLogger(__name__)
@@ -46,9 +61,6 @@ FAULT_PAUSE = 60.0
 
 MOST_ROWS = 1_000
 """About so many rows are claimed at once, so that a long backlog neither stops the loop nor fills it."""
-
-LONGEST_WINDOW = timedelta(days=31)
-"""What `catch_up_window` may be at most; it is `config.parser` that sets this bound."""
 
 _NO_RETRY = RetryPolicy(
     max_attempts=0,
@@ -94,6 +106,22 @@ class _Pass:
             going.append(_under(stay, schedule, each))
         return going, None
 
+    def has_more(self, schedule: Schedule, after: datetime, pauses: Sequence[Pause]) -> bool:
+        """Tell whether a fire later than `after` is to go out by `until`, and no pause leaves it out."""
+        if not all(is_over(pause, self.until) for pause in pauses):
+            return False
+        while _goes_out(schedule, after, self.until):
+            if not pauses:
+                return True
+            after = next(timeline.fire_times(schedule.timing, after))
+            pause = pause_over(after, pauses)
+            if pause is not None:
+                assert pause.over_at is not None  # noqa: S101 - it is over
+                after = pause.over_at - timedelta.resolution
+            elif (stay := self.stay(schedule, after)) is None or stay.until is not None:
+                return True
+        return False
+
     def stay(self, schedule: Schedule, fire_time: datetime) -> Stay | None:
         """Return what the blackout of a schedule does with a fire; None: nothing."""
         if schedule.blackout is None:
@@ -123,7 +151,11 @@ class Engine:
         self._catalog = Catalog({}, "")
         self._alarms: dict[Timing, Alarm] = {}
         self._cursors: dict[str, Cursor] = {}
-        self._pauses: tuple[Pause, ...] = ()
+        self._outlook = Outlook()
+        self._pauses = Pauses()
+        self._pauses_known = True
+        """Whether `_pauses` has what is in the ledger; nothing is claimed while it may not."""
+        self._changes: set[asyncio.Task[object]] = set()
         self._unheard = False
         """Whether the latest claim may have been made without an answer."""
         self._claims = ClaimQueue(self._claim_until, clock)
@@ -141,12 +173,14 @@ class Engine:
         async with self._claims.paused():
             at = self._clock.now()
             await self._start_what_was_claimed_unheard()
-            self._pauses = await self._known_pauses(at)
-            await self._close(catalog, at)
+            terms = await self._ledger.terms()
+            await self._read_pauses(at, (term.cursor_at for term in terms if term.until_at is None))
+            await self._close(terms, catalog, at)
             cursors = await self._put_in_force(catalog, at)
             self._catalog = catalog
             self._cursors = cursors
             self._alarms = alarms_of(catalog.schedules.values())
+            self._outlook = Outlook(self._alarms.values())
             self._warn_of_the_future()
             self._scheduler.put(self._alarms.values())
         for timing in self._alarms:
@@ -154,57 +188,48 @@ class Engine:
 
     def next_fire(self) -> datetime | None:
         """Return when the next fire of all goes out; None when no schedule ever fires again."""
-        now = self._clock.now()
-        different: dict[object, tuple[Schedule, datetime]] = {}
-        for timing, alarm in self._alarms.items():
-            for schedule in alarm.schedules:
-                after = max(now, self._cursors[schedule.id].at)
-                blackout = schedule.blackout and (schedule.blackout.then, calendars_of(schedule.blackout))
-                different[timing, blackout, after] = schedule, after
-        times = [_next_out(schedule, after) for schedule, after in different.values()]
-        times += [cursor.deferred_until for cursor in self._cursors.values()]
-        return min((at for at in times if at is not None and at > now), default=None)
+        first = self.upcoming(1)
+        return first[0].out_at if first else None
+
+    def upcoming(self, count: int) -> list[Upcoming]:
+        """Return the next fires that go out after now, in that order, by id where it is at once.
+
+        At most `count`, over all schedules; jitter is not in it. What a fault of flowsched, or of a calendar,
+        keeps from being known is not among them.
+        """
+        return self._outlook.upcoming(self._cursors, self._pauses, self._clock.now(), count)
+
+    def overdue(self, grace: timedelta) -> dict[str, datetime]:
+        """Return the schedules with a fire that should have been claimed more than `grace` ago and was not.
+
+        With each, when the first such fire was to go out; where that cannot be known, up to when all is
+        accounted for. Empty as long as all is well, but for the time that it takes to catch up after a start,
+        or after a step of the clock.
+        """
+        return self._outlook.overdue(self._cursors, self._clock.now() - grace)
 
     @property
     def pauses(self) -> tuple[Pause, ...]:
         """The pauses that count for what is still to be decided, in the order in which they were set."""
-        return self._pauses
+        return self._pauses.known
 
     async def change_pauses(self, write: Callable[[], Awaitable[T]]) -> T:
         """Have `write` change the pauses in the ledger while nothing is claimed; they count from then on.
 
-        Raises what it raises, and LedgerError; what counts is then read anew where that can be done.
+        `write` is carried out to its end, also where the caller is cancelled. It should read the clock for
+        the instant of the change itself: up to when it is called, fires may be claimed. Raises what it
+        raises. Whatever comes of it, nothing is claimed before it is known what the ledger has.
         """
-        async with self._claims.paused():
-            try:
-                return await write()
-            finally:
-                self._pauses = await self._known_pauses(self._clock.now())
+        change = asyncio.create_task(self._change_pauses(write))
+        self._changes.add(change)
+        change.add_done_callback(self._changed)
+        await asyncio.wait({change})
+        return change.result()
 
     @property
     def woke_at(self) -> float:
         """When the alarms were last looked at, by the monotonic clock; they are every `alarms.LOOK_AGAIN`."""
         return self._scheduler.woke_at
-
-    def overdue(self, grace: timedelta) -> dict[str, datetime]:
-        """Return the schedules with a fire that should have been claimed more than `grace` ago and was not.
-
-        With each, when the first such fire was to go out. Empty as long as all is well.
-        """
-        before = self._clock.now() - grace
-        known: dict[object, datetime | None] = {}
-        found = {}
-        for timing, alarm in self._alarms.items():
-            for schedule in alarm.schedules:
-                cursor = self._cursors[schedule.id]
-                blackout = schedule.blackout and (schedule.blackout.then, calendars_of(schedule.blackout))
-                key = (timing, blackout, cursor.at, cursor.deferred_until)
-                if key not in known:
-                    known[key] = cursor.deferred_until or _next_out(schedule, cursor.at)
-                out_at = known[key]
-                if out_at is not None and out_at < before:
-                    found[schedule.id] = out_at
-        return found
 
     async def stop(self) -> None:
         """Ring no more, and hand out no further run.
@@ -213,18 +238,43 @@ class Engine:
         """
         self._scheduler.stop()
         await self._claims.stop()
+        await asyncio.gather(*self._changes, return_exceptions=True)
 
-    async def _known_pauses(self, at: datetime) -> tuple[Pause, ...]:
-        """Return the pauses that may cover a fire that is neither sent nor too old to be sent."""
-        return tuple(await self._ledger.pauses(at - LONGEST_WINDOW))
+    def _changed(self, change: asyncio.Task[object]) -> None:
+        self._changes.discard(change)
+        if not change.cancelled():
+            change.exception()  # whoever asked may be gone, and then nobody else would look at it
+
+    async def _change_pauses(self, write: Callable[[], Awaitable[T]]) -> T:
+        async with self._claims.paused():
+            self._pauses_known = False
+            try:
+                return await write()
+            finally:
+                try:
+                    await self._read_pauses_anew()
+                except LedgerError as error:
+                    log.error(  # noqa: TRY400 - the text says it all
+                        "ledger would not tell of the pauses, so nothing is fired; trying again",
+                        extra={"error": str(error)},
+                    )
+                    self._claims.look()
+
+    async def _read_pauses_anew(self) -> None:
+        await self._read_pauses(self._clock.now(), (cursor.at for cursor in self._cursors.values()))
+
+    async def _read_pauses(self, at: datetime, cursors: Iterable[datetime]) -> None:
+        """Read the pauses that may cover a fire that is still to be decided about. Raises LedgerError."""
+        self._pauses = Pauses(await self._ledger.pauses(min([at, *cursors])))
+        self._pauses_known = True
 
     def _under_pauses(self, schedule: Schedule, due: list[Due], now: datetime) -> list[Due]:
         """Return the fires with why a pause leaves them out, where one does."""
-        if not self._pauses:
+        pauses = self._pauses.of(schedule)
+        if not pauses:
             return due
         return [
-            each if each.skip else each._replace(skip=paused(schedule, each.fire_time, now, self._pauses))
-            for each in due
+            each if each.skip else each._replace(skip=paused(each.fire_time, now, pauses)) for each in due
         ]
 
     def _warn_of_the_future(self) -> None:
@@ -256,9 +306,8 @@ class Engine:
                 )
                 await self._clock.sleep(LEDGER_PAUSE)
 
-    async def _close(self, catalog: Catalog, at: datetime) -> None:
+    async def _close(self, terms: Sequence[Term], catalog: Catalog, at: datetime) -> None:
         """Deal with what came, up to `at`, under timings that do not go on, and under blackouts."""
-        terms = await self._ledger.terms()
         heirs = inheritors(terms, catalog.schedules)
         kept = {term.schedule_id for term in heirs.values()}
         for due in self._under_other_blackouts(heirs, catalog, at):
@@ -387,6 +436,8 @@ class Engine:
         pass_ = _Pass(until)
         try:
             await self._start_what_was_claimed_unheard()
+            if not self._pauses_known:
+                await self._read_pauses_anew()
             while batch := list(itertools.islice(by_id, MOST_ROWS)):
                 while (due := self._due(batch, pass_)).cursors:
                     if self._clock.now() < until:
@@ -478,7 +529,8 @@ class Engine:
         )
         if schedule.blackout is not None:
             going, deferred_until = pass_.under_blackout(schedule, going)
-            more = more and deferred_until is None and _goes_out(schedule, going[-1].fire_time, pass_.until)
+        if more and deferred_until is None and going:
+            more = pass_.has_more(schedule, going[-1].fire_time, self._pauses.of(schedule))
         going = self._under_pauses(schedule, going, now)
         decisions = admit(schedule, going, now, more=more)
         revision = self._catalog.revision
@@ -540,7 +592,8 @@ class Engine:
     ) -> Admitted | None:
         """Decide about a fire time that an edit at `at` would cut off; None: it does."""
         out_at = stay.until if stay else fire_time
-        if out_at is not None and not timedelta(0) <= at - out_at <= ON_TIME:
+        covered = pause_over(fire_time, self._pauses.of(schedule)) is not None
+        if not covered and out_at is not None and not timedelta(0) <= at - out_at <= ON_TIME:
             return None
         (due,) = _with_jitter(schedule, [fire_time], [fire_time])
         going = self._under_pauses(schedule, [_under(stay, schedule, due)], at)
@@ -551,12 +604,13 @@ class Engine:
         """Return the row of a fire time whose schedule is known by its term only."""
         assert term.flow is not None and term.target is not None  # noqa: S101, PT018 - the caller looked
         now = self._clock.now()
+        pause = pause_over(fire_time, self._pauses.of_term(term))
         return NewRun(
             schedule_id=term.schedule_id,
             fire_time=fire_time,
             origin=Origin.SCHEDULE,
-            state=RunState.MISSED,
-            reason=reason,
+            state=RunState.MISSED if pause is None else RunState.SKIPPED,
+            reason=reason if pause is None else pause_reason(pause),
             target=term.target,
             flow=term.flow,
             task=term.task,
@@ -608,19 +662,6 @@ def _goes_out(schedule: Schedule, after: datetime, until: datetime) -> bool:
     """Tell whether a fire with a fire time after `after` is to go out by `until`."""
     out_at = timeline.next_out(schedule, after)
     return out_at is not None and out_at <= until
-
-
-def _next_out(schedule: Schedule, after: datetime) -> datetime | None:
-    try:
-        return timeline.next_out(schedule, after)
-    except Exception:
-        # Only told to people: what is at fault says so again when it is to fire.
-        log.critical(
-            "no next fire of a schedule, by a fault of flowsched",
-            exc_info=True,
-            extra={"schedule": schedule.id},
-        )
-        return None
 
 
 def _with_jitter(schedule: Schedule, taken: Sequence[datetime], came: Sequence[datetime]) -> list[Due]:

@@ -34,6 +34,10 @@ class ClaimQueue:
     def want(self, timing: Timing) -> None:
         """Have what is due under this timing claimed; to be called in the running event loop."""
         self._wanted.add(timing)
+        self.look()
+
+    def look(self) -> None:
+        """Have a claim made, if only of nothing; to be called in the running event loop."""
         self._changed.set()
         if not self._started:
             self._started = True

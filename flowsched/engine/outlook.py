@@ -1,0 +1,173 @@
+"""What goes out next, and what should have gone out by now: told to people, never acted on."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from contextlib import suppress
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from flowsched import timeline
+from flowsched.admission import paused
+from flowsched.engine.alarms import calendars_of
+from flowsched.model import Then, Upcoming
+from flowsched.review.outgoing import LONGEST_DEFERRED, Outgoing, fire_times_between, sent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from flowsched.admission import Pauses
+    from flowsched.engine.alarms import Alarm
+    from flowsched.model import Cursor, Schedule
+
+_FIRST_LOOK = timedelta(hours=1)
+
+
+class _Out(NamedTuple):
+    out_at: datetime
+    schedule_id: str
+    fire_time: datetime
+    schedule: Schedule
+
+
+class _Alike:
+    """Schedules that share timing and blackout, and so all that is to be known here but their cursors."""
+
+    def __init__(self) -> None:
+        self.schedules: list[Schedule] = []
+        """In the order of their ids."""
+        self._known: tuple[datetime, Outgoing | None] | None = None
+        """After which instant was asked last, and what goes out first of all that follows."""
+
+    def first(self, after: datetime) -> Outgoing | None:
+        """Return what goes out first of the fires with a fire time after an instant; None: nothing does.
+
+        Raises what a calendar or a zone at fault does.
+        """
+        if self._known is not None:
+            asked, known = self._known
+            if asked <= after and (known is None or after < known.fire_time):
+                return known
+        found = _first(self.schedules[0], after)
+        self._known = after, found
+        return found
+
+    def outs(self, schedules: list[Schedule], after: datetime) -> Iterator[_Out]:
+        """Yield what goes out of some of them, by time and then by id, for as long as there is any."""
+        out = _quietly_first(self, after)
+        while out is not None:
+            at_once = [out]
+            if out.fire_time < out.goes_out:
+                # A fire whose time is the end of the closed time goes out along with the one deferred to it.
+                following = self._following(out)
+                at_once += [following] if following and following.goes_out == out.goes_out else []
+            for schedule in schedules:
+                for each in at_once:
+                    yield _Out(each.goes_out, schedule.id, each.fire_time, schedule)
+            out = self._following(at_once[-1])
+
+    def _following(self, out: Outgoing) -> Outgoing | None:
+        try:
+            return _first(self.schedules[0], out.fire_time)
+        except Exception:  # noqa: BLE001 - as in `_quietly_first`
+            return None
+
+
+class Outlook:
+    """All of a catalog's enabled schedules, looked at ahead. To be made anew for another catalog."""
+
+    def __init__(self, alarms: Iterable[Alarm] = ()) -> None:
+        alike: defaultdict[object, _Alike] = defaultdict(_Alike)
+        for alarm in alarms:
+            for schedule in alarm.schedules:
+                blackout = schedule.blackout and (schedule.blackout.then, calendars_of(schedule.blackout))
+                alike[alarm.timing, blackout].schedules.append(schedule)
+        self._alike = list(alike.values())
+
+    def upcoming(
+        self, cursors: Mapping[str, Cursor], pauses: Pauses, now: datetime, count: int
+    ) -> list[Upcoming]:
+        """Return the next fires of all; the contract is that of `Engine.upcoming`."""
+        held: list[_Out] = []
+        streams: list[Iterable[_Out]] = [held]
+        for alike in self._alike:
+            by_start: dict[datetime, list[Schedule]] = {}
+            for schedule in alike.schedules:
+                cursor = cursors[schedule.id]
+                by_start.setdefault(max(now, cursor.at), []).append(schedule)
+                if cursor.deferred_until is not None and cursor.deferred_until > now:
+                    held += _held(schedule, cursor.at, cursor.deferred_until)
+            streams += (alike.outs(schedules, after) for after, schedules in by_start.items())
+        held.sort()
+        first = islice(heapq.merge(*streams), count)
+        return [_upcoming(one, pauses) for one in first]
+
+    def overdue(self, cursors: Mapping[str, Cursor], before: datetime) -> dict[str, datetime]:
+        """Return, by schedule, what should have gone out before an instant; as `Engine.overdue` has it."""
+        found: dict[str, datetime] = {}
+        for alike in self._alike:
+            for schedule in alike.schedules:
+                cursor = cursors[schedule.id]
+                # Nothing goes out before its fire time.
+                if cursor.at < before:
+                    out_at = cursor.deferred_until or _first_out_at(alike, cursor.at)
+                    if out_at is not None and out_at < before:
+                        found[schedule.id] = out_at
+        return found
+
+
+def _first(schedule: Schedule, after: datetime) -> Outgoing | None:
+    goes_out = timeline.next_out(schedule, after)
+    if goes_out is None:
+        return None
+    if schedule.blackout is None or schedule.blackout.then is Then.SKIP:
+        return Outgoing(goes_out, goes_out)
+    before = _latest(schedule, max(after, goes_out - LONGEST_DEFERRED), goes_out - timedelta.resolution)
+    going = sent(schedule, before) if before is not None else None
+    return going if going is not None and going.goes_out == goes_out else Outgoing(goes_out, goes_out)
+
+
+def _latest(schedule: Schedule, after: datetime, until: datetime) -> datetime | None:
+    """Return the last fire time after an instant and up to another, inclusive."""
+    back = _FIRST_LOOK
+    while True:
+        since = max(after, until - back)
+        if times := fire_times_between(schedule.timing, since, until):
+            return times[-1]
+        if since == after:
+            return None
+        back *= 4
+
+
+def _quietly_first(alike: _Alike, after: datetime) -> Outgoing | None:
+    try:
+        return alike.first(after)
+    except Exception:  # noqa: BLE001 - what is at fault says so when it is to fire, and counts as overdue
+        return None
+
+
+def _first_out_at(alike: _Alike, after: datetime) -> datetime | None:
+    try:
+        first = alike.first(after)
+    except Exception:  # noqa: BLE001 - nobody knows when it is to fire; that it does not is told by this
+        return after
+    return None if first is None else first.goes_out
+
+
+def _held(schedule: Schedule, cursor: datetime, until: datetime) -> Iterator[_Out]:
+    """Yield the fire that has come, and that a blackout defers; none where its time is not known any more."""
+    with suppress(Exception):  # as in `_quietly_first`
+        for fire_time in islice(timeline.fire_times(schedule.timing, cursor), 1):
+            yield _Out(until, schedule.id, fire_time, schedule)
+
+
+def _upcoming(one: _Out, pauses: Pauses) -> Upcoming:
+    return Upcoming(
+        schedule_id=one.schedule_id,
+        fire_time=one.fire_time,
+        out_at=one.out_at,
+        paused=paused(one.fire_time, one.out_at, pauses.of(one.schedule)) is not None,
+    )
