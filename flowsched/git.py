@@ -127,6 +127,42 @@ def repository_of(path: str | Path) -> Repository | None:
     raise GitError(f"git cannot read the repository {likely}: {done.reason}")
 
 
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """Files of a repository by which its work tree is seen to change; each may be there or not."""
+
+    lock: Path
+    """There as long as git changes the work tree, or since it was ended in the middle of that."""
+    head: tuple[Path, ...]
+    """Written when another commit is checked out."""
+
+
+def signs_of(path: str | Path) -> Signs | None:
+    """Return the signs of the work tree that holds a path; None where there is none. Runs no git.
+
+    Raises OSError where its files cannot be read.
+    """
+    real = Path(os.path.realpath(path))
+    entry = next((each / ".git" for each in (real, *real.parents) if os.path.lexists(each / ".git")), None)
+    if entry is None:
+        return None
+    folder = entry
+    if entry.is_file():  # of a further work tree, or of a submodule
+        folder = entry.parent / _line_of(entry).removeprefix("gitdir:").strip()
+    common = folder / _line_of(folder / "commondir") if (folder / "commondir").is_file() else folder
+    head = [folder / "HEAD"]
+    branch = _line_of(folder / "HEAD") if (folder / "HEAD").is_file() else ""
+    if branch.startswith("ref:"):
+        named = common / branch.removeprefix("ref:").strip()
+        head += [named if named.is_file() else common / "packed-refs", common / "reftable" / "tables.list"]
+    return Signs(folder / "index.lock", tuple(head))
+
+
+def _line_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return os.fsdecode(stream.readline(_LONGEST_LINK)).rstrip("\n")
+
+
 def resolve(repository: Repository, revision: str) -> str:
     """Return the id of the commit that a revision names: a branch, a tag, a commit, `HEAD~2` and the like.
 

@@ -94,7 +94,7 @@ def every_pattern(part: Any) -> Iterator[str]:
 PATTERNS = sorted({*every_pattern(SCHEDULES), *every_pattern(SETTINGS)})
 
 
-OWN = {"description", "cron", "flow", "task", "starts_at", "ends_at", "renamed_from"}
+OWN = {"description", "cron", "flow", "task", "starts_at", "ends_at", "renamed_from", "ping"}
 """What schedules cannot share."""
 
 
@@ -207,7 +207,7 @@ def test_the_span_that_is_described_is_the_span_that_is_taken(key: tuple[str]) -
     ("part", "converters", "count"),
     [
         (part_of(SCHEDULES, "schedules", "*"), parser._INHERITED, 7),
-        (part_of(SETTINGS), settings._SPANS, 2),
+        (part_of(SETTINGS), settings._SPANS, 4),
     ],
 )
 def test_a_duration_has_the_same_range_in_schema_and_parser(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowsched.config.expectations import load_expectations
+    from flowsched.config.files import Trail
+    from flowsched.config.fingerprints import Fingerprint, fingerprint
     from flowsched.config.ids import schedule_ids
     from flowsched.config.loader import load_catalog
     from flowsched.config.places import Places
@@ -19,10 +21,13 @@ if TYPE_CHECKING:
     from flowsched.config.written import Written, where_written
 
 __all__ = [
+    "Fingerprint",
     "Places",
     "Secret",
+    "Trail",
     "Written",
     "find_settings",
+    "fingerprint",
     "load_catalog",
     "load_expectations",
     "load_settings",
@@ -33,10 +38,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Fingerprint": "fingerprints",
     "Places": "places",
     "Secret": "secrets",
+    "Trail": "files",
     "Written": "written",
     "find_settings": "settings",
+    "fingerprint": "fingerprints",
     "load_catalog": "loader",
     "load_expectations": "expectations",
     "load_settings": "settings",

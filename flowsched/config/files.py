@@ -6,7 +6,7 @@ import errno
 import os
 import posixpath
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,9 @@ MOST_ENTRIES = 20_000
 DEEPEST_FOLDER = 40
 MOST_BYTES = 5 * 1024**2
 """Of one file of schedules."""
+
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Errors that last until something is changed."""
 
 _BESIDE = "the path of a file below the folder of schedules, from the folder of this file"
 _KINDS = {
@@ -62,6 +65,22 @@ class Beside:
     content: bytes
 
 
+@dataclass(slots=True)
+class Trail:
+    """What a load comes past, for whoever looks on from another thread, or wants to know it again."""
+
+    files: int = 0
+    """Begun so far."""
+    beside: set[str] = field(default_factory=set)
+    """The paths of files that schedule files name, whether they are there or not."""
+    unread: bool = False
+    """Whether something could not be read that is there, and may be readable later, unchanged."""
+
+    def begin(self) -> None:
+        """Note that the next file is begun."""
+        self.files += 1
+
+
 def read_bounded(path: str | Path, most_bytes: int) -> bytes:
     """Return what a regular file holds, without ever waiting for a pipe or reading without end.
 
@@ -81,13 +100,15 @@ def read_bounded(path: str | Path, most_bytes: int) -> bytes:
     return content
 
 
-def content_of(path: Path, most_bytes: int, findings: Findings) -> bytes:
+def content_of(path: Path, most_bytes: int, findings: Findings, trail: Trail | None = None) -> bytes:
     """Return what `read_bounded` does; what it raises is noted, and Unusable raised."""
     try:
         return read_bounded(path, most_bytes)
     except FileNotFoundError:
         findings.give_up((0, 0), (), "does not exist, or no longer does", "a file that is there")
     except OSError as error:
+        if trail:
+            trail.unread = True
         findings.give_up((0, 0), (), f"cannot be read: {error.strerror}", "a readable file")
     except Refused as refused:
         findings.give_up((0, 0), (), refused.message, refused.allowed)
@@ -115,7 +136,7 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def read_beside(file: Found, path: str, most_bytes: int) -> Beside:
+def read_beside(file: Found, path: str, most_bytes: int, trail: Trail) -> Beside:
     """Return a file by its path from the folder of another, which named it.
 
     It must lie, also by its symbolic links, in the folder that the user gave. Raises Refused.
@@ -125,6 +146,7 @@ def read_beside(file: Found, path: str, most_bytes: int) -> Beside:
     root = file.place.parents[above]
     if not _is_inside(root, name):
         raise Refused(f"{quoted(path)} leads out of the folder of schedules", _BESIDE)
+    trail.beside.add(str(root / name))
     try:
         content = read_bounded(root / name, most_bytes)
     except Refused as refused:
@@ -132,6 +154,7 @@ def read_beside(file: Found, path: str, most_bytes: int) -> Beside:
     except FileNotFoundError:
         raise Refused(f"{quoted(path)} does not exist", _BESIDE) from None
     except OSError as error:
+        trail.unread = True
         raise Refused(f"{quoted(path)} cannot be read: {error.strerror}", _BESIDE) from None
     return Beside(file.path.parents[above] / name, name, content)
 
@@ -144,7 +167,12 @@ def _is_inside(root: Path, name: str) -> bool:
 
 
 def find_files(
-    paths: Iterable[str], base: Path = Path(), *, tests: bool = False, needed: bool = True
+    paths: Iterable[str],
+    base: Path = Path(),
+    *,
+    tests: bool = False,
+    needed: bool = True,
+    trail: Trail | None = None,
 ) -> tuple[list[Found], list[Problem]]:
     """Return the files that the paths stand for, in order, each real file once; and what is wrong there.
 
@@ -153,7 +181,7 @@ def find_files(
     links followed: those with schedules, or with `tests` the others, `*.test.yaml` and `*.test.yml`. One that
     has none is a problem where they are `needed`.
     """
-    search = _Search(base, tests=tests, needed=needed)
+    search = _Search(base, trail or Trail(), tests=tests, needed=needed)
     found = [each for path in paths for each in search.below(Path(path))]
     once: dict[tuple[int, int], Found] = {}
     for each in sorted(found, key=lambda each: each.path):
@@ -164,8 +192,9 @@ def find_files(
 class _Search:
     """A walk that notes what it cannot follow and goes on."""
 
-    def __init__(self, base: Path, *, tests: bool, needed: bool) -> None:
+    def __init__(self, base: Path, trail: Trail, *, tests: bool, needed: bool) -> None:
         self.problems: list[Problem] = []
+        self._trail = trail
         self._base = base
         self._tests = tests
         self._needed = needed
@@ -191,6 +220,8 @@ class _Search:
         try:
             yield from self._follow(path, name, inside)
         except OSError as error:
+            if error.errno not in _NOT_THERE:
+                self._trail.unread = True
             self._note(path, _why_not_there(self._base / path, error))
         except Refused as refused:
             self._note(path, refused.message, refused.allowed)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flowsched import blackouts, cron
 from flowsched.config.calendars import parse_calendars
 from flowsched.config.check import check
-from flowsched.config.files import MOST_BYTES, content_of, find_files, read_beside
+from flowsched.config.files import MOST_BYTES, Trail, content_of, find_files, read_beside
 from flowsched.config.findings import Findings, Unusable
 from flowsched.config.parser import parse
 from flowsched.config.reader import read
@@ -40,17 +40,19 @@ _MOST_NAMES = 20
 """Of calendars, listed where one is not known."""
 
 
-def load_catalog(path: str | Sequence[str], settings: Settings | None, *, base: Path = Path()) -> Catalog:
+def load_catalog(
+    path: str | Sequence[str], settings: Settings | None, *, base: Path = Path(), trail: Trail | None = None
+) -> Catalog:
     """Read files and folders of schedules as one whole.
 
     A folder stands for all `*.yaml` and `*.yml` below it, hidden ones left out. Without settings, the names
     of targets are not checked, and a schedule that names none has none. Raises ConfigError with every problem
     of every file. The revision depends on the names below `path` and on the contents, not on where they lie,
     and on the data of the time zones and holidays that are used.
-    Relative paths begin at `base`, which is never shown.
+    Relative paths begin at `base`, which is never shown. What the load comes past is noted on the `trail`.
     """
     with _paused_gc():
-        load = _Load(settings, base)
+        load = _Load(settings, base, trail or Trail())
         load.read_all([path] if isinstance(path, str) else path)
     if load.problems:
         raise ConfigError(load.problems)
@@ -73,12 +75,13 @@ class _Rename:
 
 
 class _Load:
-    def __init__(self, settings: Settings | None, base: Path) -> None:
+    def __init__(self, settings: Settings | None, base: Path, trail: Trail) -> None:
         self.problems: list[Problem] = []
         self.schedules: dict[str, Schedule] = {}
         self.calendars: dict[str, Calendar] = {}
         self._settings = settings
         self._base = base
+        self._trail = trail
         self._sources: dict[str, Source] = {}
         self._calendar_sources: dict[str, Source] = {}
         self._with_blackout: list[tuple[Findings, Entry]] = []
@@ -88,9 +91,10 @@ class _Load:
         self._bytes = 0
 
     def read_all(self, paths: Iterable[str]) -> None:
-        found, self.problems = find_files(paths, self._base)
+        found, self.problems = find_files(paths, self._base, trail=self._trail)
         read = []
         for file in found:
+            self._trail.begin()
             findings = Findings(str(file.path))
             read.append(findings)
             with suppress(Unusable):
@@ -125,7 +129,7 @@ class _Load:
             yield f"holidays {blackouts.holidays_version()}"
 
     def _read(self, file: Found, findings: Findings) -> None:
-        content = content_of(file.place, MOST_BYTES, findings)
+        content = content_of(file.place, MOST_BYTES, findings, self._trail)
         try:
             self._count(file.name, content)
         except Refused as refused:
@@ -149,7 +153,7 @@ class _Load:
 
     def _ical(self, file: Found, path: str) -> Ical:
         """Return the file in iCalendar format that a schedule file names. Raises Refused."""
-        beside = read_beside(file, path, MOST_ICAL_BYTES)
+        beside = read_beside(file, path, MOST_ICAL_BYTES, self._trail)
         self._count(beside.name, beside.content)
         return blackouts.read_ical(str(beside.path), beside.content)
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _TIMEZONE, _TARGET, _TASK = ("timezone",), ("target",), ("task",)
+_PING = ("ping",)
 _STARTS_AT, _ENDS_AT = ("starts_at",), ("ends_at",)
 _ACCEPT = ("accept",)
 _TIMEOUT = ("watch", "timeout")
@@ -51,6 +52,7 @@ _BUILT_IN: Mapping[KeyPath, Any] = {
     _STARTS_AT: None,
     _ENDS_AT: None,
     ("renamed_from",): None,
+    _PING: None,
     ("blackout",): None,
     _ACCEPT: None,
     _TARGET: None,
@@ -116,6 +118,7 @@ class _File:
         self._node = node
         self._findings = findings
         self._targets = settings.targets if settings else None
+        self._pings_nothing = settings is not None and settings.pings is None
         inherited = {**_INHERITED, ("target",): self._known_target}
         self._converters = {**_OWN, **inherited}
         self._defaults = typed_values(node, ("defaults",), inherited, findings)
@@ -145,6 +148,7 @@ class _File:
         self._require_timezone(path, values)
         self._settle_bounds(path, values)
         self._refuse_task(path, values)
+        self._refuse_ping(path)
         self._compare_backoffs(path, own, values)
         if any(value is FAULTY for value in values.values()) or not values.keys() >= _REQUIRED:
             return None
@@ -201,6 +205,13 @@ class _File:
             self._findings.add(
                 node.at, path + _TASK, message, "a whole flow, or a target with api_version v2.1"
             )
+
+    def _refuse_ping(self, path: KeyPath) -> None:
+        """Note a slug that nobody could be told of."""
+        node = self._node.get(path + _PING)
+        if node and self._pings_nothing:
+            message = "flowsched.yaml does not say where pings are sent"
+            self._findings.add(node.at, path + _PING, message, "a ping only where flowsched.yaml has `pings`")
 
     def _compare_backoffs(self, path: KeyPath, own: Values, values: Values) -> None:
         initial, longest = values[_INITIAL], values[_LONGEST]
@@ -269,6 +280,7 @@ _OWN: Converters = {
     _STARTS_AT: point,
     _ENDS_AT: point,
     ("renamed_from",): str,
+    _PING: str,
 }
 _INHERITED: Converters = {
     _TIMEZONE: _timezone,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from datetime import timedelta
@@ -10,11 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowsched.config.channels import Ways
 from flowsched.config.check import check
 from flowsched.config.files import content_of
 from flowsched.config.findings import Findings, Unusable
 from flowsched.config.reader import read
 from flowsched.config.schema import settings_schema
+from flowsched.config.urls import HIGHEST_PORT, address_of, gateway, plain_url
 from flowsched.config.values import typed_values
 from flowsched.durations import between
 from flowsched.errors import ConfigError, Refused
@@ -39,6 +40,7 @@ _MAX_CHANGE = ("apply", "max_change")
 _WATCH = ("reload", "watch")
 _SOCKET = ("control", "socket")
 _GROUP = ("control", "group")
+_TRACES = ("traces", "endpoint")
 _BUILT_IN_SPANS: Mapping[KeyPath, timedelta] = {("keep",): 400 * _DAY, ("clock_tolerance",): 30 * _SECOND}
 _BUILT_IN: Mapping[KeyPath, Any] = {
     ("limits", "concurrency"): 20,
@@ -48,15 +50,17 @@ _BUILT_IN: Mapping[KeyPath, Any] = {
     ("environment_proxy",): False,
 }
 _SOURCES = frozenset({"env", "file", "credential"})
+_OPEN: frozenset[KeyPath] = frozenset(
+    {(), *((key,) for key in ("limits", "review", "apply", "reload", "control", "traces", "alerts", "pings"))}
+)
+_OF_CHANNELS: frozenset[KeyPath] = frozenset(
+    {(), ("webhook",), ("slack",), ("email",), ("email", "to"), ("command",), ("command", "argv"), ("on",)}
+)
+"""What is below a channel, the channels themselves included, and has keys that may be shown."""
+_GROUP_WAIT, _REPEAT = ("alerts", "group_wait"), ("alerts", "repeat")
 _SQLITE = "sqlite:///"
 _LEDGER_ALLOWED = "sqlite:///PATH, or sqlite:////PATH for an absolute path"
-_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?"
-)
-_URL_ALLOWED = "https://HOST or https://HOST:PORT; http:// to 127.0.0.1, [::1] and localhost only"
 _PERCENTAGE = re.compile(r"(?P<hundredths>100|[1-9]?[0-9])%", re.ASCII)
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_HIGHEST_PORT = 65_535
 
 
 def find_settings(option: str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -107,7 +111,8 @@ def _shown(path: KeyPath) -> KeyPath:
 
 def _has_open_keys(path: KeyPath) -> bool:
     in_target = path[:1] == ("targets",) and path[2:] in {(), ("limits",)}
-    return in_target or path in {(), ("limits",), ("review",), ("apply",), ("reload",), ("control",)}
+    in_channel = path[:2] == ("alerts", "channels") and path[3:] in _OF_CHANNELS
+    return in_target or in_channel or path in _OPEN
 
 
 class _Reading:
@@ -126,6 +131,7 @@ class _Reading:
             _SOCKET: self._absolute,
             _GROUP: str,
             ("listen",): _listen,
+            _TRACES: _collector,
             **_SPANS,
             **_LIMITS,
         }
@@ -149,6 +155,8 @@ class _Reading:
             name: typed_values(self._node, ("targets", name), self._target, self._findings)
             for name in (holder.children if holder else ())
         }
+        ways = Ways(self._node, self._findings, self._absolute)
+        alerts, pings = ways.alerts(top.get(_GROUP_WAIT), top.get(_REPEAT)), ways.pings()
         if self._findings.problems:
             raise Unusable
         shared = {**_BUILT_IN, **{key: value for key, value in top.items() if key[0] == "limits"}}
@@ -166,6 +174,9 @@ class _Reading:
             control_group=top.get(_GROUP),
             listen=top.get(("listen",)),
             watch_files=top.get(_WATCH, True),
+            traces=top.get(_TRACES),
+            alerts=alerts,
+            pings=pings,
         )
 
     def _record(self, name: str, values: dict[KeyPath, Any]) -> Target:
@@ -212,49 +223,23 @@ def _percentage(text: str) -> int:
 def _listen(text: str) -> tuple[str, int]:
     """Read an IP address and a port."""
     host, _, port = text.rpartition(":")
-    if not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= _HIGHEST_PORT:
-        raise Refused("has no port that can be used", f"ADDRESS:PORT with a port from 1 to {_HIGHEST_PORT}")
-    address = _address(host)
+    if not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= HIGHEST_PORT:
+        raise Refused("has no port that can be used", f"ADDRESS:PORT with a port from 1 to {HIGHEST_PORT}")
+    address = address_of(host)
     if address is None or (address.version == 6) is not host.startswith("["):  # noqa: PLR2004 - of IP
         raise Refused("does not begin with an IP address", "such as 127.0.0.1:9464 or [::1]:9464")
     return str(address), int(port)
 
 
+def _collector(url: str) -> str:
+    """Return where a collector takes spans: the URL itself where it has a path, else OTLP's own below it."""
+    server = plain_url(url).rstrip("/")
+    return server if "/" in server.partition("://")[2] else f"{server}/v1/traces"
+
+
 _SPANS: Converters = {
     ("keep",): partial(_within, least=31 * _DAY, most=3650 * _DAY),
     ("clock_tolerance",): partial(_within, least=_SECOND, most=timedelta(hours=1)),
+    _GROUP_WAIT: partial(_within, least=_SECOND, most=timedelta(minutes=10)),
+    _REPEAT: partial(_within, least=timedelta(minutes=1), most=7 * _DAY),
 }
-
-
-def gateway(url: str) -> str:
-    """Return scheme, host and port of an API gateway, without a slash at the end. Raises Refused.
-
-    The messages do not repeat the URL: it is where people put passwords.
-    """
-    match = _URL.fullmatch(url)
-    if not match or not _is_host(match["host"]):
-        wrong = "holds user information" if "@" in url else "is not just a scheme, a host and perhaps a port"
-        raise Refused(wrong, _URL_ALLOWED)
-    if match["port"] and not 1 <= int(match["port"]) <= _HIGHEST_PORT:
-        raise Refused("has a port out of range", f"a port from 1 to {_HIGHEST_PORT}")
-    if match["scheme"] == "http" and not _is_loopback(match["host"]):
-        raise Refused("would send credentials in the clear", _URL_ALLOWED)
-    return url.removesuffix("/").lower()
-
-
-def _is_host(host: str) -> bool:
-    if not host.startswith("["):
-        return all(_LABEL.fullmatch(label) for label in host.split("."))
-    return _address(host) is not None
-
-
-def _is_loopback(host: str) -> bool:
-    address = _address(host)
-    return host.lower() == "localhost" or (address is not None and address.is_loopback)
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return None
