@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -492,3 +493,21 @@ async def test_no_repr_tells_a_secret() -> None:
     shown = repr(keeper) + repr(keeper._held)
 
     assert not any(secret in shown for secret in (ACCESS, SECRET, "t1-secret-token"))
+
+
+async def test_the_age_of_the_token_counts_from_the_call_that_granted_it() -> None:
+    clock = HandClock()
+    service = TokenService(granted("t1"), granted("t2"))
+    keeper = a_keeper(service, clock)
+    assert keeper.age is None
+
+    await keeper.get()
+    clock.advance(120)
+    assert keeper.age == timedelta(minutes=2)
+
+    keeper.refuse("t1")
+    assert keeper.age is None
+    await keeper.get()
+    assert keeper.age == timedelta(0)
+    clock.advance(7200)
+    assert keeper.age is None  # it has expired

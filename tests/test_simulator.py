@@ -784,6 +784,7 @@ async def test_the_books_tell_what_was_seen_and_made() -> None:
         "created": "7-20260101120000",
         "status": 200,
         "fault": None,
+        "traceparent": None,
     }
     assert books["instances"] == [
         {

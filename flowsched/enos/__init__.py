@@ -1,19 +1,28 @@
 """The remote API: signed calls out, what came of them back.
 
 The only room that imports httpx, and it does so only when `Gateway` is asked for: the pure half of this
-door (`trigger_request`, `predicted_instance`) costs nothing to import.
+door (`trigger_request`, `predicted_instance`, `calls_for`) costs nothing to import.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flowsched.enos.caller import calls_for
 from flowsched.enos.requests import TriggerRequest, milliseconds, predicted_instance, trigger_request
 
 if TYPE_CHECKING:
     from flowsched.enos.gateway import Gateway, Turn
 
-__all__ = ["Gateway", "TriggerRequest", "Turn", "milliseconds", "predicted_instance", "trigger_request"]
+__all__ = [
+    "Gateway",
+    "TriggerRequest",
+    "Turn",
+    "calls_for",
+    "milliseconds",
+    "predicted_instance",
+    "trigger_request",
+]
 
 
 def __getattr__(name: str) -> Any:

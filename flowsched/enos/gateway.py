@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from flowsched.enos.caller import trace_headers
 from flowsched.enos.clients import client_builder
 from flowsched.enos.clocks import ClockComparison
 from flowsched.enos.meaning import meaning_of, meaning_of_cancel
@@ -44,11 +46,12 @@ class Gateway:
         clock: Clock,
         *,
         clock_tolerance: timedelta = timedelta(seconds=30),
+        exports_spans: bool = False,
     ) -> None:
         """Make no connection yet. Raises ConfigError where the target can never be called (`clients`).
 
         `clock_tolerance` is how far this machine's clock and the gateway's may differ before that is logged
-        as an error.
+        as an error. `exports_spans` is what `traceparent` tells of the span that it names.
         """
         self.target = target
         self._clock = clock
@@ -57,7 +60,8 @@ class Gateway:
         self._idle: list[Slot] = []
         self._comparison = ClockComparison(target.name, clock_tolerance, clock)
         self._tokens = TokenKeeper(access_key, secret_key, self._post, clock)
-        self._calls = SignedCalls(target, access_key, secret_key, self._tokens, self._send, clock)
+        self._calls = SignedCalls(target, access_key, secret_key, self._tokens, self._send_for_run, clock)
+        self._exports_spans = exports_spans
 
     def __repr__(self) -> str:
         return f"<Gateway {self.target.name}>"
@@ -70,6 +74,11 @@ class Gateway:
         `Date` counts in; else its distance from the middle of the call.
         """
         return self._comparison.offset
+
+    @property
+    def token_age(self) -> timedelta | None:
+        """How long ago the access token was granted that calls are signed with; None: there is none."""
+        return self._tokens.age
 
     @property
     def clock_is_off(self) -> bool:
@@ -114,6 +123,11 @@ class Gateway:
             return await self._send(slot, Call("POST", self.target.url + path, {}, body), Progress())
         finally:
             await slot.aclose()
+
+    async def _send_for_run(self, slot: Slot, call: Call, progress: Progress) -> Reply | NoReply:
+        """Send, naming the run that it is for; the signature does not count headers (enos-api 7.2)."""
+        headers = {**call.headers, **trace_headers(exported=self._exports_spans)}
+        return await self._send(slot, replace(call, headers=headers), progress)
 
     async def _send(self, slot: Slot, call: Call, progress: Progress) -> Reply | NoReply:
         """Send, and compare the clocks by the reply, whatever else it says."""

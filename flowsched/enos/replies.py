@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from html import escape
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 LONGEST_BODY = 64 * 1024
 """Bytes of a reply that says what came of a call: far more than any needs."""
@@ -122,12 +125,25 @@ def _message(fields: Mapping[str, Any]) -> str:
 def presentable(detail: str, secrets: Iterable[str]) -> str:
     """Return `detail` as one bounded line of printable text, without any of the `secrets`.
 
+    Nor are they there in the forms in which a server may echo what it got in a URL, in HTML, JSON or base64.
     Masking comes before cutting, lest half a secret survive at the edge.
     """
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        detail = detail.replace(secret, "<secret>")
+    forms = {form for secret in secrets if secret for form in _forms(secret)}
+    for form in sorted(forms, key=len, reverse=True):
+        detail = detail.replace(form, "<secret>")
     line = " ".join("".join(c if c.isprintable() else " " for c in detail).split())
     return line if len(line) <= LONGEST_DETAIL else f"{line[: LONGEST_DETAIL - 3]}..."
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield secret
+    for kept in ("", "/"):
+        yield quote(secret, safe=kept)
+    yield escape(secret)
+    yield json.dumps(secret)[1:-1]
+    encoded = b64encode(secret.encode()).decode()
+    yield encoded
+    yield encoded.rstrip("=")
 
 
 def _seconds(text: str) -> timedelta | None:

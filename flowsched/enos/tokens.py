@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import deque
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flowsched.enos.faults import noted
@@ -67,6 +68,14 @@ class TokenKeeper:
         self._refused: deque[str] = deque(maxlen=_REMEMBERED)
         self._not_before = 0.0
         self._flight: asyncio.Task[Token | Answer] | None = None
+
+    @property
+    def age(self) -> timedelta | None:
+        """How long ago the token was granted that is handed out; None where none serves just now."""
+        held = self._held
+        if held is None or not self._serves(held):
+            return None
+        return timedelta(seconds=self._clock.monotonic() - (held.expires - held.life))
 
     async def get(self) -> str | Answer:
         """Return a token that was not refused, or what its lack means for the call that needs it.

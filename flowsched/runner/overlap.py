@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowsched.admission import Overlapping, overlapping
 from flowsched.model import FlowState, Outcome, Overlap, Seen, Sighting
 from flowsched.runner.looks import look
+from flowsched.runner.recorder import fields
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -96,7 +97,7 @@ class _Clearance:
         async with self._gateway.turn() as turn:
             log.warning(
                 "previous instance is cancelled for a later fire of its flow",
-                extra={"run": self._run.id, "schedule": self._run.schedule_id, "instance": instance},
+                extra={**fields(self._run), "instance": instance},
             )
             self._notes[instance] = f"asked to cancel {instance}, without an answer"
             answer = await turn.cancel(instance, CANCEL_TIMEOUT)

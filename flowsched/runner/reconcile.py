@@ -11,6 +11,7 @@ from flowsched import retry
 from flowsched.errors import LedgerRefusal
 from flowsched.model import Outcome, RunState
 from flowsched.runner.looks import look
+from flowsched.runner.recorder import fields
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -100,8 +101,7 @@ class Reconciliation:
             "instance %s",
             sighting.seen,
             extra={
-                "run": self._run.id,
-                "schedule": self._run.schedule_id,
+                **fields(self._run),
                 "instance": self._run.predicted_instance,
                 "detail": sighting.detail,
             },

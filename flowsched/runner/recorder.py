@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flowsched.errors import LedgerError, LedgerRefusal, LedgerUnusable
 from flowsched.events import RunMoved, nobody
 from flowsched.model import SHORT, RunState
+from flowsched.traceparent import trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 LEDGER_PAUSE = 5.0
 """Seconds between two tries of what the ledger would not do."""
+
+_EXPECTED = ("blackout: ", "paused: ")
+"""How the reasons begin for which somebody wanted a fire to be skipped."""
 
 _LEVELS = {
     RunState.WAITING: logging.WARNING,
@@ -73,24 +77,38 @@ class Recorder:
         if answer is not None:
             came_of_it = {"outcome": answer.outcome, "http_status": answer.http_status, "code": answer.code}
         log.log(
-            _LEVELS.get(run.state, logging.INFO),
+            _level(run),
             "run %s",
             run.state,
             extra={
-                "run": run.id,
-                "schedule": run.schedule_id,
-                "fire_time": run.fire_time,
+                **fields(run),
                 "origin": run.origin,
                 "target": run.target,
                 "flow": run.flow,
                 "task": run.task,
-                "attempt": run.attempts or None,
-                "instance": run.instance,
                 "retry_at": run.retry_at,
                 "reason": run.reason,
                 "note": run.note,
-                "catalog": run.revision[:SHORT],
+                "trace": trace_id(run) if run.state is RunState.SENDING else None,
                 **came_of_it,
             },
         )
         self.tell(RunMoved(run, answer))
+
+
+def fields(run: Run) -> dict[str, object]:
+    """Return what every event about a run has."""
+    return {
+        "run": run.id,
+        "schedule": run.schedule_id,
+        "fire_time": run.fire_time,
+        "attempt": run.attempts or None,
+        "instance": run.instance,
+        "catalog": run.revision[:SHORT],
+    }
+
+
+def _level(run: Run) -> int:
+    if run.state is RunState.SKIPPED and (run.reason or "").startswith(_EXPECTED):
+        return logging.INFO
+    return _LEVELS.get(run.state, logging.INFO)

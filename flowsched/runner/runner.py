@@ -10,14 +10,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowsched import retry
-from flowsched.enos import milliseconds, trigger_request
+from flowsched.enos import calls_for, milliseconds, trigger_request
 from flowsched.errors import LedgerError, LedgerRefusal, LedgerUnusable
 from flowsched.events import FirstByte, nobody
 from flowsched.model import AFTER_THE_OTHERS, NextStep, Outcome, RunState
 from flowsched.runner.lanes import Lanes
 from flowsched.runner.overlap import cleared
 from flowsched.runner.reconcile import Reconciliation
-from flowsched.runner.recorder import Recorder
+from flowsched.runner.recorder import Recorder, fields
 from flowsched.runner.unfinished import taken_up
 from flowsched.runner.watcher import Watcher
 
@@ -83,7 +83,7 @@ class Runner:
         A run that was left in the middle of an attempt is in doubt from then on. One that was claimed, not
         sent, and is past its deadline is caught up, or fails, as its schedule has it now.
         """
-        await self._remember_what_was_sent()
+        await self.remember_what_was_sent()
         self._watcher.take_up(await self._ledger.watches())
         taken = taken_up(runs, schedules, self._clock.now())
         for run in await asyncio.gather(*(self._moved(run, step) for run, step in taken)):
@@ -143,7 +143,8 @@ class Runner:
         await self._watcher.stop()
         return cut_off
 
-    async def _remember_what_was_sent(self) -> None:
+    async def remember_what_was_sent(self) -> None:
+        """Have what others have sent just before keep its distance; part of `take_up`."""
         now = self._clock.now()
         for sent in await self._ledger.sent_since(now - LONGEST_ATTEMPT - retry.APART):
             if sent.outcome not in retry.SURELY_NOT_PROCESSED:
@@ -153,7 +154,7 @@ class Runner:
 
     async def _carry(self, run: Run) -> None:
         # Where the ledger is unusable the daemon ends, and says why; the next one finds the run as it stands.
-        with suppress(LedgerError):
+        with suppress(LedgerError), calls_for(run):
             left = await self._carry_as_far_as_it_goes(run)
             for pause in FAULT_PAUSES:
                 if left is None:
@@ -161,7 +162,7 @@ class Runner:
                 await self._clock.sleep(pause)
                 left = await self._carry_as_far_as_it_goes(left)
             if left is not None:
-                log.critical("run is left as it is until the next start", extra={"run": run.id})
+                log.critical("run is left as it is until the next start", extra=fields(run))
 
     async def _carry_as_far_as_it_goes(self, run: Run) -> Run | None:
         """Return the run where it is to be gone on with, though not at once; None: there is no more to do."""
@@ -172,7 +173,7 @@ class Runner:
         except LedgerRefusal as refusal:
             return await self._let_go(run, refusal)
         except Exception as error:
-            log.critical("run stopped by a fault of flowsched", exc_info=True, extra={"run": run.id})
+            log.critical("run stopped by a fault of flowsched", exc_info=True, extra=fields(run))
             return await self._record_fault(run, error)
         return None
 
@@ -193,7 +194,7 @@ class Runner:
             if run.state is RunState.IN_DOUBT and not self._draining:
                 step = await self._known_by(run.deadline + retry.LOOKED_FOR, run, way)
                 if step is None:
-                    log.error("run is looked at no more", extra={"run": run.id, "reason": run.reason})
+                    log.error("run is looked at no more", extra={**fields(run), "reason": run.reason})
                     return
                 run = await self._follow(run, step, way)
         if run.state is RunState.TRIGGERED:
@@ -201,7 +202,7 @@ class Runner:
 
     def _in_its_turn(self, run: Run) -> Run:
         """Return the run with its whole time before it, if it was behind others of its flow until now."""
-        if run.origin not in AFTER_THE_OTHERS or run.attempts:
+        if run.origin not in AFTER_THE_OTHERS or not retry.is_unsent(run):
             return run
         return replace(run, deadline=max(run.deadline, self._clock.now() + run.retry.deadline))
 
@@ -221,7 +222,7 @@ class Runner:
     async def _settle_unsendable(self, run: Run, why: str) -> None:
         """End a run that cannot be sent; one in doubt cannot be looked up either, and stays."""
         if run.state is RunState.IN_DOUBT:
-            log.error("run stays in doubt: %s", why, extra={"run": run.id, "schedule": run.schedule_id})
+            log.error("run stays in doubt: %s", why, extra=fields(run))
         else:
             await self._recorder.settle(run, NextStep(RunState.FAILED, why))
 
@@ -236,7 +237,7 @@ class Runner:
     async def _follow(self, run: Run, step: NextStep, way: _Way) -> Run:
         """Do what the looks at a run in doubt have shown."""
         if step.state is RunState.SENDING:
-            log.warning("run is sent again", extra={"run": run.id, "reason": step.reason})
+            log.warning("run is sent again", extra={**fields(run), "reason": step.reason})
             return await self._attempt(run, way)
         return await self._recorder.settle(run, step)
 
@@ -260,10 +261,12 @@ class Runner:
             if not admitted or self._clock.now() > run.deadline:
                 return await self._recorder.settle(run, retry.expired(run))
             note = None
-            if not run.attempts:
+            if retry.is_unsent(run):
                 overlap = await cleared(run, self._recorder, way.gateway, self._clock)
                 if overlap.skip:
-                    return await self._recorder.settle(run, NextStep(RunState.SKIPPED, overlap.text))
+                    # One that is claimed again by hand was not skipped the first time: that stays true.
+                    state = RunState.SKIPPED if run.state is RunState.CLAIMED else RunState.FAILED
+                    return await self._recorder.settle(run, NextStep(state, overlap.text))
                 note = overlap.text
                 if overlap.cancel:
                     # What it has cancelled it is to replace, however long that took.
@@ -291,7 +294,8 @@ class Runner:
         """Make the call; the next of the lane keeps its distance, unless this is surely not processed."""
         began = self._clock.monotonic()
         try:
-            answer = await turn.trigger(way.request, run.retry.attempt_timeout.total_seconds())
+            with calls_for(run, run.attempts):
+                answer = await turn.trigger(way.request, run.retry.attempt_timeout.total_seconds())
         except BaseException:
             way.lane.sent()
             raise
@@ -342,7 +346,7 @@ class Runner:
         """
         found = await self._standing(run)
         if found is None or not found.state.final:
-            log.critical("run is not where it was left", extra={"run": run.id, "reason": str(refusal)})
+            log.critical("run is not where it was left", extra={**fields(run), "reason": str(refusal)})
             return None if found is None or found.state is RunState.SENDING else found
         self._recorder.announce(found)
         if found.state is RunState.TRIGGERED:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowsched import retry, timeline
 from flowsched.admission import Due, admit
-from flowsched.model import NextStep, RunState
+from flowsched.model import MANUAL_ORIGINS, NextStep, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +26,8 @@ def taken_up(
 
     A claimed run that nobody has sent before its deadline is caught up, or not, like a fire that nobody has
     claimed, by the schedule that has its id now (`schedules` are those about to be in force, by id). One
-    that is caught up gets another deadline: each of its flow before it may take its whole time.
+    that is caught up gets another deadline: each of its flow before it may take its whole time. One that a
+    person has claimed is not: it fails.
     """
     ahead: Counter[tuple[str, int]] = Counter()
     taken: list[tuple[Run, NextStep | None]] = []
@@ -48,6 +49,8 @@ def _decided_anew(run: Run, schedule: Schedule | None, now: datetime) -> Admitte
     """Decide about a run's fire; None: it was sent, is in time, or its schedule has no such fire any more."""
     if run.state is not RunState.CLAIMED or now <= run.deadline or schedule is None or not schedule.enabled:
         return None
+    if run.origin in MANUAL_ORIGINS:
+        return None  # who wanted it then may not want it now, and can say so again
     if (schedule.target, schedule.flow, schedule.task) != (run.target, run.flow, run.task):
         return None
     since = timeline.fire_times(schedule.timing, run.fire_time - timedelta.resolution)

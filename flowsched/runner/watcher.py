@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from flowsched.enos import calls_for
 from flowsched.errors import LedgerRefusal, LedgerUnusable
 from flowsched.events import FlowMoved
 from flowsched.model import FlowState, Seen
 from flowsched.runner.looks import look
+from flowsched.runner.recorder import fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -77,7 +80,10 @@ class Watcher:
 
     async def _watch(self, watch: Watch, gateway: Gateway) -> None:
         try:
-            await self._watch_to_its_end(watch, gateway)
+            ledger = self._recorder.ledger
+            run = await self._recorder.insist("read its run", lambda: ledger.run(watch.run_id))
+            with nullcontext() if run is None else calls_for(run):
+                await self._watch_to_its_end(watch, gateway, fields(run) if run else {})
         except LedgerUnusable:
             return  # the daemon ends, and says why
         except LedgerRefusal as refusal:
@@ -89,7 +95,7 @@ class Watcher:
                 extra=_fields(watch),
             )
 
-    async def _watch_to_its_end(self, watch: Watch, gateway: Gateway) -> None:
+    async def _watch_to_its_end(self, watch: Watch, gateway: Gateway, about: Mapping[str, object]) -> None:
         pause, over = FIRST_PAUSE, False
         while True:
             left = (watch.until - self._clock.now()).total_seconds()
@@ -101,18 +107,21 @@ class Watcher:
             was_over, over = over, self._clock.now() >= watch.until
             state = _judged(sighting, late=was_over and over)
             if state is not FlowState.GOING:
-                await self._record(watch, state, sighting)
+                await self._record(watch, state, sighting, about)
                 return
             if sighting.seen is Seen.FOUND and sighting.status != watch.status:
-                watch = await self._record(watch, state, sighting)
+                watch = await self._record(watch, state, sighting, about)
 
-    async def _record(self, watch: Watch, state: FlowState, sighting: Sighting) -> Watch:
+    async def _record(
+        self, watch: Watch, state: FlowState, sighting: Sighting, about: Mapping[str, object]
+    ) -> Watch:
         now, ledger = self._clock.now(), self._recorder.ledger
         recorded = await self._recorder.insist(
             f"record flow {state}", lambda: ledger.record_watch(watch.run_id, now, state, sighting)
         )
         if state is not FlowState.GOING:
-            log.log(_LEVELS[state], "flow %s", state, extra={**_fields(recorded), "detail": sighting.detail})
+            extra = {**about, **_fields(recorded), "detail": sighting.detail}
+            log.log(_LEVELS[state], "flow %s", state, extra=extra)
             self._recorder.tell(FlowMoved(recorded))
         return recorded
 

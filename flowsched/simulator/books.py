@@ -59,6 +59,8 @@ class Call:
     """HTTP status of the reply; None where no reply was begun."""
     fault: Fault | None
     """The fault that befell it."""
+    traceparent: str | None = None
+    """The header of that name, as sent: for which trace it was made."""
 
 
 class Books:

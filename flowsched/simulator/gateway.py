@@ -222,6 +222,7 @@ class Gateway:
             created=result.created,
             status=None if order is not None and order.fault in UNSEEN else reply.status,
             fault=None if order is None else order.fault,
+            traceparent=request.headers.get("traceparent"),
         )
         self.books.add(call)
         return call
