@@ -1,24 +1,28 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
+import os
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
+import flowsched
+from flowsched.cli import run
 from flowsched.ledger import Ledger
 from flowsched.model import Outcome, RunState
 from flowsched.ops import logs
-from flowsched.runner.recorder import Recorder
+from flowsched.runner.recorder import Recorder, fields
 from tests.builders import a_run, an_answer
 from tests.fakes import HandClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Terminal(io.StringIO):
@@ -28,11 +32,12 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _root_logger_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger("flowsched")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def said(stream: io.StringIO) -> str:
@@ -153,6 +158,113 @@ def test_the_libraries_below_do_not_chat() -> None:
     assert said(stream) == ""
 
 
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[tuple[TextIO, dict[str, str]]]:
+    """A stream that systemd has connected to its journal, as the environment says; it is a file here."""
+    with (tmp_path / "journal").open("w+", encoding="utf-8") as stream:
+        found = os.fstat(stream.fileno())
+        yield stream, {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+
+
+def kept(stream: TextIO) -> list[str]:
+    logs.flush()
+    stream.seek(0)
+    return stream.read().splitlines()
+
+
+def test_the_journal_gets_text_with_priorities_and_no_time(journal: tuple[TextIO, dict[str, str]]) -> None:
+    stream, environ = journal
+    logs.configure(stream, CLOCK, environ=environ, level=logs.Level.DEBUG)
+
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        log.log(level, "run failed", extra={"schedule": "nightly"})
+
+    assert kept(stream) == [f"<{number}>run failed  schedule=nightly" for number in (7, 6, 4, 3, 2)]
+
+
+def test_each_line_of_a_traceback_has_its_priority(journal: tuple[TextIO, dict[str, str]]) -> None:
+    stream, environ = journal
+    logs.configure(stream, CLOCK, environ=environ)
+
+    log.critical("a fault", exc_info=RuntimeError("one line\n<0>another"))
+
+    lines = kept(stream)
+    assert lines == ["<2>a fault", "<2>RuntimeError: one line", "<2><0>another"]
+
+
+def test_the_journal_gets_json_where_that_is_wanted(journal: tuple[TextIO, dict[str, str]]) -> None:
+    stream, environ = journal
+    logs.configure(stream, CLOCK, environ=environ, form=logs.Form.JSON)
+
+    log.error("run failed")
+
+    (line,) = kept(stream)
+    assert line.startswith("<3>{")
+    assert json.loads(line[3:])["event"] == "run failed"
+
+
+def test_a_stream_that_somebody_has_put_in_place_of_the_journal_is_none(
+    journal: tuple[TextIO, dict[str, str]],
+) -> None:
+    stream, environ = journal
+    logs.configure(stream, CLOCK, environ={"JOURNAL_STREAM": environ["JOURNAL_STREAM"] + "0"})
+
+    log.error("run failed")
+
+    (line,) = kept(stream)
+    assert json.loads(line)["level"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        (logs.Level.DEBUG, ["debug", "info", "warning", "error"]),
+        (logs.Level.INFO, ["info", "warning", "error"]),
+        (logs.Level.WARNING, ["warning", "error"]),
+        (logs.Level.ERROR, ["error"]),
+    ],
+)
+def test_what_is_below_the_level_is_not_written(level: logs.Level, written: list[str]) -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK, level=level)
+
+    for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        log.log(number, "event")
+
+    assert [json.loads(line)["level"] for line in said(stream).splitlines()] == written
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_daemon_is_told_in_small_letters_what_to_log(level: str, form: str) -> None:
+    context = run.command.make_context("run", ["--log-level", level, "--log-format", form])
+
+    assert context.params == {"log_level": level, "log_format": form}
+    assert run.command.make_context("run", []).params == {"log_level": "info", "log_format": None}
+
+
+def test_text_is_not_coloured_where_it_is_not_a_terminal() -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK, form=logs.Form.TEXT)
+
+    log.error("run failed")
+
+    assert said(stream) == "01:00:00Z run failed\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["httpx", "httpcore.http11", "uvicorn.access", "apscheduler.scheduler", "any"]
+)
+def test_no_library_says_more_at_debug(name: str) -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK, level=logs.Level.DEBUG)
+
+    logging.getLogger(name).debug("POST https://gateway/flows?token=secret")
+    logging.getLogger(name).info("POST https://gateway/flows?token=secret")
+
+    assert said(stream) == ""
+
+
 async def test_each_change_of_state_is_one_event(tmp_path: Path) -> None:
     stream = io.StringIO()
     logs.configure(stream, CLOCK)
@@ -167,3 +279,47 @@ async def test_each_change_of_state_is_one_event(tmp_path: Path) -> None:
     assert (event["run"], event["schedule"], event["attempt"]) == (1, "nightly", 1)
     assert event["instance"] == "3377-20260101000000"
     assert "reason" not in event
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "level"),
+    [
+        (RunState.SKIPPED, "paused: the plant is closed (ada)", "info"),
+        (RunState.SKIPPED, "blackout: holidays", "info"),
+        (RunState.SKIPPED, "overlap: 3377-20260101000000 is still going", "warning"),
+        (RunState.MISSED, "2h late, and catch_up is none", "warning"),
+        (RunState.FAILED, "blackout: so EnOS said", "error"),
+    ],
+)
+async def test_what_somebody_wanted_skipped_is_no_warning(
+    tmp_path: Path, state: RunState, reason: str, level: str
+) -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK)
+
+    async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        Recorder(ledger, CLOCK).announce(a_run(state=state, reason=reason))
+
+    assert json.loads(said(stream))["level"] == level
+
+
+RUN_FIELDS = {"run", "schedule", "fire_time", "attempt", "instance", "catalog"}
+
+
+def test_every_event_about_a_run_says_which_one_in_full() -> None:
+    """The calls that name a run or an instance by themselves are those that `recorder.fields` is for."""
+    by_hand = [
+        f"{path.name}: {ast.unparse(node)}"
+        for path in sorted((Path(flowsched.__file__).parent / "runner").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log.")
+        for extra in [word.value for word in node.keywords if word.arg == "extra"]
+        if isinstance(extra, ast.Dict) and any(_is(key, "run") for key in extra.keys)
+    ]
+
+    assert by_hand == []
+    assert set(fields(a_run())) == RUN_FIELDS
+
+
+def _is(key: ast.expr | None, name: str) -> bool:
+    return isinstance(key, ast.Constant) and key.value == name

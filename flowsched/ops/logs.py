@@ -1,11 +1,13 @@
-"""One log event a line, on standard error: text for a person at a terminal, JSON for everything else."""
+"""One log event a line, on standard error: text to a terminal and to systemd's journal, JSON elsewhere."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from contextlib import suppress
 from datetime import datetime
+from enum import StrEnum
 from queue import Full, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, TextIO
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from flowsched.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from flowsched.clock import Clock
 
@@ -22,8 +24,8 @@ _NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 _COLOURS = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
-_CHATTY = ("apscheduler", "httpx", "httpcore", "asyncio")
-"""Libraries that log each thing they do at INFO (httpx with the whole URL); only their warnings are ours."""
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
+"""Those of syslog(3), as sd-daemon(3) has them; what is below is 7, debug."""
 
 
 BACKLOG = 10_000
@@ -33,18 +35,60 @@ FAREWELL = 2.0
 """Real seconds for the last lines to be read in, when the process ends."""
 
 
-def configure(stream: TextIO, clock: Clock) -> None:
+class Form(StrEnum):
+    """How an event is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Level(StrEnum):
+    """The least that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def configure(
+    stream: TextIO,
+    clock: Clock,
+    *,
+    level: Level = Level.INFO,
+    form: Form | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
     """Send every event of the process to `stream`, stamped with `clock`.
+
+    `form` None: text where the stream is a terminal or systemd's journal, else JSON. For the journal, which
+    `environ` tells of, each line begins with its priority. Of the libraries below, of which some log whole
+    URLs, only warnings are ours, whatever the level.
 
     A thread writes: a terminal that is halted, or a pipe that nobody reads, must not halt the daemon.
     """
+    journal, terminal = _is_journal(stream, environ), stream.isatty()
+    formatter: logging.Formatter
+    if (form or (Form.TEXT if journal or terminal else Form.JSON)) is Form.JSON:
+        formatter = JsonFormatter(clock)
+    else:
+        formatter = TextFormatter(None if journal else clock, coloured=terminal)
     handler = _Outbox(stream)
-    handler.setFormatter(TextFormatter(clock) if stream.isatty() else JsonFormatter(clock))
+    handler.setFormatter(JournalFormatter(formatter) if journal else formatter)
+    least = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    root.setLevel(max(least, logging.WARNING))
+    logging.getLogger("flowsched").setLevel(least)
+
+
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Tell whether the stream is the one that systemd has connected to the journal (systemd.exec(5))."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def flush() -> None:
@@ -114,20 +158,36 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`14:05:00 run triggered  schedule=... fire_time=...`, coloured by level."""
+    """`14:05:00Z run triggered  schedule=... fire_time=...`, perhaps coloured by level."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock | None, *, coloured: bool) -> None:
+        """Begin with the time of `clock`; None: with none."""
         super().__init__()
         self._clock = clock
+        self._coloured = coloured
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the event as one line (more only where there is a traceback)."""
         event = printable(record.getMessage())
-        if colour := _COLOURS.get(record.levelno):
+        if self._coloured and (colour := _COLOURS.get(record.levelno)):
             event = f"\x1b[{colour}m{event}\x1b[0m"
-        fields = "".join(f" {name}={_shown(_plain(value))}" for name, value in _fields(record))
+        time = f"{self._clock.now():%H:%M:%S}Z " if self._clock else ""
+        fields = " ".join(f"{name}={_shown(_plain(value))}" for name, value in _fields(record))
         traceback = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return f"{self._clock.now():%H:%M:%S}Z {event} {fields}{traceback}"
+        return f"{time}{event}{fields and '  '}{fields}{traceback}"
+
+
+class JournalFormatter(logging.Formatter):
+    """What another makes of an event, each line after `<N>`, which the journal takes as its priority."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._formatter = formatter
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of the event."""
+        priority = _PRIORITIES.get(record.levelno, 7)
+        return "\n".join(f"<{priority}>{line}" for line in self._formatter.format(record).split("\n"))
 
 
 def stamp(instant: datetime) -> str:
