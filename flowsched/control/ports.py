@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from flowsched.model import Action, Origin, Pause, Reload, Run, RunState, Scope, Status
+    from flowsched.model import (
+        Action,
+        AppliedCatalog,
+        Origin,
+        Pause,
+        Reload,
+        Run,
+        RunState,
+        Scope,
+        Status,
+    )
 
 
 class Wheel(Protocol):
@@ -21,8 +31,8 @@ class Wheel(Protocol):
     def status(self) -> Status:
         """Return how the daemon stands."""
 
-    async def reload(self, by: str) -> Reload:
-        """Read the schedules anew, and return what came of it when it is over."""
+    async def reload(self, by: str, *, wait: bool = True) -> Reload | None:
+        """Have the schedules read anew, and return what came of it when it is over; None: not waited for."""
 
     async def accept(self, digest: str, by: str, reason: str | None) -> Reload:
         """Accept the catalog that is held, by how its revision begins, and return what came of it."""
@@ -62,4 +72,13 @@ class Wheel(Protocol):
         """Return a run; None: the ledger has none with this number."""
 
     async def actions(self, limit: int) -> Sequence[Action]:
-        """Return what people have done, newest first."""
+        """Return at most so many things that people have done, newest first."""
+
+    async def catalogs(self, limit: int) -> Sequence[AppliedCatalog]:
+        """Return at most so many catalogs that were put in force, newest first."""
+
+    async def alert_test(self, channel: str | None, by: str) -> Sequence[Mapping[str, object]]:
+        """Send a test over an alert channel, None: over each; return what came of it, as plain JSON.
+
+        Raises UsageError for a channel that there is not.
+        """
