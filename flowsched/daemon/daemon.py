@@ -61,7 +61,7 @@ class Daemon:
         tell: Tell = nobody,
     ) -> None:
         self.started_at = clock.now()
-        self.name = _name(self.started_at)
+        self.name = name_of(self.started_at)
         """As its runs have it."""
         self.phase = Phase.STARTING
         self.runner = Runner(ledger, gateways, clock, tell)
@@ -225,5 +225,6 @@ def _origin(commit: Commit | None) -> dict[str, object]:
     return {} if commit is None else {"commit": commit.id, "clean": commit.clean}
 
 
-def _name(started: datetime) -> str:
+def name_of(started: datetime) -> str:
+    """Return the name of this process as runs have it, unlike that of any other that ever was."""
     return f"{socket.gethostname()}:{os.getpid()}:{started:%Y%m%dT%H%M%S.%fZ}"

@@ -1,17 +1,21 @@
-"""The schedules off the disk, with the commit that they are of."""
+"""The schedules off the disk, as they are at one moment, with the commit that they are of."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+import os
+import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowsched import git
-from flowsched.config import load_catalog
-from flowsched.errors import GitError
+from flowsched.clock import SystemClock
+from flowsched.config import Trail, fingerprint, load_catalog
+from flowsched.errors import ConfigError, GitError, Problem, printable
 from flowsched.model import SHORT
 
 if TYPE_CHECKING:
+    from flowsched.config import Fingerprint
     from flowsched.model import Catalog, Commit, Settings
 
 log = logging.getLogger(__name__)
@@ -19,14 +23,143 @@ log = logging.getLogger(__name__)
 MASS_CHANGE = "mass-change"
 """What the trailer of a commit says that accepts whatever its catalog changes."""
 
+SETTLE_AT_MOST = 30.0
+"""Real seconds that files which keep changing are read again for."""
+
+TICK = 0.02
+"""Real seconds before a reading, in which nothing may change.
+
+Linux dates files by a tick of at most 10 ms. What is written after this pause has another date than what was
+written before it, and so no second writing hides behind the first.
+"""
+
+SETTLE_PAUSE = 0.1
+"""Real seconds before files that have changed are read again."""
+
+
+AT_REST = "files that stay as they are for a moment"
+
+
+class Course(Trail):
+    """How far a reading is, for whoever waits for it, and whether anybody still does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given_up = threading.Event()
+        """Set when nobody waits for it any more: then it does not go on trying."""
+
+    def rest(self, seconds: float) -> None:
+        """Wait so many real seconds, less where it is given up."""
+        self.given_up.wait(seconds)
+        self.begin()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the files look from outside."""
+
+    print: Fingerprint
+    beside: frozenset[str]
+    """The files named by others that it is a look at, too."""
+    locked: str | None = None
+    """The lock under which git changes the files of their work tree just now; None: there is none."""
+
+    def unrest(self, later: Look) -> str | None:
+        """Return what shows, by a later look, that somebody is at the files; None: nothing does."""
+        if lock := self.locked or later.locked:
+            return f"is being changed by git, or git was ended while it did so: {printable(lock)} is there"
+        path = self.print.change(later.print)
+        return None if path is None else f"keeps changing, last {printable(path.removesuffix('@'))}"
+
+    def shows_the_same(self, later: Look) -> bool:
+        """Tell whether a later look has nothing that is worth reading."""
+        return self.print.has_same_files(later.print)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read, complete and as it was at one moment, or why it is of no use."""
+
+    catalog: Catalog | None
+    problems: tuple[Problem, ...]
+    """Empty where there is a catalog."""
+    look: Look | None
+    """How the files looked; None where they may be read some time though they look the same then."""
+
 
 def read_catalog(settings: Settings) -> Catalog:
     """Read the schedules, with the commit that they are of where Git knows it; blocks. Raises ConfigError.
 
     Git in trouble is a line of the log, and nothing more.
     """
+    catalog, _ = read_first(settings)
+    return catalog
+
+
+def read_first(settings: Settings) -> tuple[Catalog, Look | None]:
+    """Do so, and return how the files looked as well; None: they may be read otherwise and look the same."""
+    reading = read_settled(settings)
+    if reading.catalog is None:
+        raise ConfigError(reading.problems)
+    return reading.catalog, reading.look
+
+
+def look_at(settings: Settings, beside: frozenset[str] = frozenset()) -> Look:
+    """Look at the files, without reading them, and at the files that they name; blocks."""
+    try:
+        signs = git.signs_of(settings.schedules)
+    except OSError:
+        signs = None
+    if signs is None:
+        return Look(fingerprint(settings.schedules, beside), beside)
+    marked = (*beside, str(signs.lock), *map(str, signs.head))
+    locked = str(signs.lock) if os.path.lexists(signs.lock) else None
+    return Look(fingerprint(settings.schedules, marked), beside, locked)
+
+
+def read_settled(settings: Settings, course: Course | None = None) -> Reading:
+    """Read the schedules as they are at one moment; blocks.
+
+    A reading counts only where the files look the same before and after it, and no git is at work in their
+    work tree. Else they are read again, for up to SETTLE_AT_MOST; then that is their problem.
+    """
+    course = course or Course()
+    clock = SystemClock()
+    until = clock.monotonic() + SETTLE_AT_MOST
+    beside: frozenset[str] = frozenset()
+    while True:
+        first = look_at(settings, beside)
+        course.rest(TICK)
+        before = look_at(settings, beside)
+        unstable = first.unrest(before)
+        if unstable is None:
+            reading = _read(settings, before, course)
+            beside = frozenset(course.beside)
+            unstable = before.unrest(look_at(settings, beside))
+            if unstable is None:
+                return reading
+        if clock.monotonic() >= until or course.given_up.is_set():
+            return Reading(None, (_problem(settings, unstable),), before)
+        course.rest(SETTLE_PAUSE)
+
+
+def _problem(settings: Settings, unrest: str) -> Problem:
+    return Problem(printable(settings.schedules), 0, 0, "", unrest, AT_REST)
+
+
+def _read(settings: Settings, look: Look, course: Course) -> Reading:
+    course.beside, course.unread = set(), False
+    catalog, problems = None, list[Problem]()
+    try:
+        catalog = _of_one_commit(settings, course)
+    except ConfigError as error:
+        problems = error.problems
+    return Reading(catalog, tuple(problems), None if course.unread else look)
+
+
+def _of_one_commit(settings: Settings, course: Course) -> Catalog:
     before = _commit_of(settings.schedules)
-    catalog = load_catalog(settings.schedules, settings)
+    catalog = load_catalog(settings.schedules, settings, trail=course)
     after = _commit_of(settings.schedules, *sorted(_named_beside(catalog)))
     # Another commit may have been checked out meanwhile: then nobody knows of which the files were.
     if before is None or after is None or before.id != after.id:

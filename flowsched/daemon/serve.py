@@ -5,22 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from flowsched.config import read_secret
+from flowsched.alerts.telling import Telling
+from flowsched.control.words import sentence
 from flowsched.daemon.daemon import Daemon
+from flowsched.daemon.gateways import gateway_of
+from flowsched.daemon.hands import Hands, revision_on_disk
+from flowsched.daemon.herald import Herald
+from flowsched.daemon.pulse import Pulse
 from flowsched.daemon.reloads import Reloads
-from flowsched.enos import Gateway
+from flowsched.daemon.standing import Board
+from flowsched.daemon.watching import Watching
 from flowsched.errors import LedgerUnusable
 from flowsched.ledger import Ledger
+from flowsched.ops.metrics import Metrics
+from flowsched.ops.notify import Systemd
+from flowsched.ops.traces import Spans
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from flowsched.clock import Clock
+    from flowsched.control.ports import Wheel
+    from flowsched.control.server import Page
+    from flowsched.daemon.reading import Look
     from flowsched.events import Event, Tell
-    from flowsched.model import Catalog, Settings, Target
+    from flowsched.model import Catalog, Settings
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +51,25 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
     halt: asyncio.Event,
     reload: asyncio.Event | None = None,
     ready: asyncio.Event | None = None,
+    systemd: Systemd | None = None,
+    seen: Look | None = None,
 ) -> None:
     """Keep the schedules of `catalog` until `stop` is set, then drain; `halt` cuts the drain short.
 
-    Each time that `reload` is set, the schedules are read anew; where they have problems, these are logged,
-    and what was in force stays in force.
+    Each time that `reload` is set, the schedules are read anew, and so they are when the files change that
+    looked as in `seen` when `catalog` was read; where they have problems, these are logged, and what was in
+    force stays in force.
 
     Raises SecretError or LedgerError where it cannot start, and LedgerUnusable at any time: a daemon whose
     ledger will not come back must be seen to have ended. `ready` is set once schedules are in force.
     """
+    systemd = systemd or Systemd()
     # Look-ups of names share the loop's threads, of which there are few by default: those of a target whose
     # name server hangs must not hold up the others.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOK_UPS))
     async with AsyncExitStack() as stack:
-        gateways = {name: _gateway(each, settings, environ, clock) for name, each in settings.targets.items()}
+        targets = settings.targets.items()
+        gateways = {name: gateway_of(each, settings, environ, clock) for name, each in targets}
         for gateway in gateways.values():
             stack.push_async_callback(gateway.aclose)
         ledger = await Ledger.open_as_daemon(settings.ledger)
@@ -60,9 +78,38 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
         tell = _to_all(listeners)
         daemon = Daemon(ledger, gateways, clock, settings.max_change, tell)
         reloads = Reloads(daemon, settings, clock, tell)
+        pulse = Pulse(daemon, ledger, clock, tell, feed=systemd.feed, watchdog=systemd.watchdog)
+        board = Board(daemon, reloads, lambda: pulse.health, gateways, ledger, clock)
+        herald = Herald(systemd, clock, lambda: sentence(board.status()))
+        telling = Telling(settings, ledger, clock, lambda: daemon.catalog, environ, tell)
+        stack.push_async_callback(telling.aclose)
+        listeners += [board.hear, herald.hear, telling.hear]
+        metrics = Metrics(settings, board.status, lambda: daemon.catalog, clock)
+        listeners.append(metrics.hear)
+        if settings.traces is not None:
+            spans = Spans(settings, daemon.name, clock)
+            stack.push_async_callback(spans.aclose)
+            listeners.append(spans.hear)
+        hands = Hands(
+            daemon,
+            ledger,
+            gateways,
+            clock,
+            tell=tell,
+            standing=board.status,
+            readings=reloads,
+            trial=telling.trial,
+            revision=lambda: revision_on_disk(reloads.disk, settings),
+        )
+        telling.start()
+        await stack.enter_async_context(_beside(board.keep()))
+        await stack.enter_async_context(_listening(settings, hands, metrics.page))
         try:
             if await _done_before(stop, daemon.start(catalog)):
-                reloads.started(catalog)
+                reloads.started(catalog, seen)
+                # Until all is closed, as the drain is to be seen, too.
+                await stack.enter_async_context(_beside(pulse.keep(), herald.keep(), metrics.keep(ledger)))
+                herald.ready()
                 if ready is not None:
                     ready.set()
                 others = gateways.values()
@@ -73,6 +120,7 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
                         daemon.forget(settings.keep, lambda: any(one.clock_is_off for one in others)),
                         reloads.keep(),
                         reloads.keep_asking_when_accepted(),
+                        *([Watching(settings, reloads, clock).keep()] if settings.watch_files else []),
                         _ask_when_told(reloads, reload or asyncio.Event()),
                     ),
                 )
@@ -80,7 +128,29 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
             halt.set()  # what is under way cannot be recorded any more
             raise
         finally:
+            herald.stopping()
             await daemon.stop(halt)
+
+
+@asynccontextmanager
+async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have works that never end go on inside of the block."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _listening(settings: Settings, wheel: Wheel, metrics: Page) -> AbstractAsyncContextManager[object]:
+    """Answer on the sockets of the settings inside of the block, if there are any."""
+    if not settings.control_socket and settings.listen is None:
+        return nullcontext()
+    from flowsched.control.server import Server  # noqa: PLC0415 - heavy, and not always needed
+
+    return Server(settings, wheel, metrics)
 
 
 async def _kept(ledger: Ledger, *beside: Coroutine[Any, Any, None]) -> None:
@@ -111,18 +181,6 @@ def _to_all(listeners: Sequence[Tell]) -> Tell:
                 log.critical("an event was not heard, by a fault of flowsched", exc_info=True)
 
     return tell
-
-
-def _gateway(target: Target, settings: Settings, environ: Mapping[str, str], clock: Clock) -> Gateway:
-    access_key = read_secret(target.access_key, environ)
-    secret_key = read_secret(target.secret_key, environ)
-    return Gateway(
-        target,
-        access_key.reveal(),
-        secret_key.reveal(),
-        clock,
-        clock_tolerance=settings.clock_tolerance,
-    )
 
 
 async def _raise_when_unusable(ledger: Ledger) -> None:

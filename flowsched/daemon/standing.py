@@ -1,0 +1,273 @@
+"""How the daemon stands, kept in memory: whoever asks gets an answer while the ledger gives none."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from asyncio import Event as Flag
+from collections import Counter, deque
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from flowsched import __version__
+from flowsched.errors import LedgerError, LedgerUnusable
+from flowsched.events import OverdueSeen, Reloaded, RunMoved
+from flowsched.model import MOST_SHOWN, RunState, Status, TargetStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from flowsched.clock import Clock
+    from flowsched.daemon.daemon import Held
+    from flowsched.events import Event
+    from flowsched.model import Catalog, Commit, Health, Pause, Phase, Reload, Run, Upcoming
+
+log = logging.getLogger(__name__)
+
+NEXT = 10
+"""Fires to come that are shown."""
+
+LEDGER_PAUSE = 5.0
+"""Seconds until the ledger is asked again that would not tell."""
+
+_AT_ONCE = 200
+"""Schedules whose last success is asked for at once, so that others get their turn with the ledger."""
+
+
+class Ahead(Protocol):
+    """What is shown of the engine."""
+
+    @property
+    def pauses(self) -> tuple[Pause, ...]:
+        """The pauses that it knows of; some of them may be over."""
+
+    def upcoming(self, count: int) -> Sequence[Upcoming]:
+        """Return the next fires of all."""
+
+
+class Standing(Protocol):
+    """What is shown of the daemon; `Daemon` is one."""
+
+    @property
+    def name(self) -> str:
+        """As its runs have it."""
+
+    @property
+    def started_at(self) -> datetime:
+        """When it began."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where in its life it is."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog in force."""
+
+    @property
+    def applied_at(self) -> datetime | None:
+        """When it was put in force."""
+
+    @property
+    def commit(self) -> Commit | None:
+        """What it is of."""
+
+    @property
+    def held(self) -> Held | None:
+        """The catalog that waits to be accepted."""
+
+    @property
+    def engine(self) -> Ahead:
+        """Its engine."""
+
+
+class Read(Protocol):
+    """What is shown of the readings of the schedules; `Reloads` is one."""
+
+    @property
+    def latest(self) -> Reload | None:
+        """What came of the latest one."""
+
+
+class Target(Protocol):
+    """What is shown of a target; `enos.Gateway` is one."""
+
+    @property
+    def token_age(self) -> timedelta | None:
+        """How long ago its token was granted."""
+
+    @property
+    def clock_offset(self) -> timedelta | None:
+        """How far its clock is ahead of ours."""
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether that is too far."""
+
+
+class Books(Protocol):
+    """What is asked of the ledger, at the start and after a reload; `Ledger` is one."""
+
+    async def open_runs(self) -> Sequence[Run]:
+        """Return every run that is not final."""
+
+    async def last_successes(self, schedule_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """Return the latest fire time that each schedule has triggered."""
+
+
+class Board:
+    """Hears of all that happens, and says at any time how things stand."""
+
+    def __init__(
+        self,
+        daemon: Standing,
+        reloads: Read,
+        health: Callable[[], Health],
+        targets: Mapping[str, Target],
+        ledger: Books,
+        clock: Clock,
+    ) -> None:
+        self._daemon = daemon
+        self._reloads = reloads
+        self._health = health
+        self._targets = targets
+        self._ledger = ledger
+        self._clock = clock
+        self._open: dict[int, Run] = {}
+        self._recent: deque[Run] = deque(maxlen=MOST_SHOWN)
+        self._moved: set[int] | None = set()
+        """The runs heard of while the open ones are being read; None afterwards."""
+        self._last_success: dict[str, datetime] = {}
+        self._looked_up: set[str] = set()
+        """The schedules whose last success is known, or known not to be."""
+        self._overdue: Mapping[str, datetime] = {}
+        self._wanted = Flag()
+        self._enabled = (daemon.catalog, 0)
+
+    def hear(self, event: Event) -> None:
+        """Note what has happened."""
+        match event:
+            case RunMoved(run=run):
+                self._note(run)
+            case OverdueSeen(since=since):
+                self._overdue = since
+            case Reloaded():
+                self._wanted.set()
+            case _:
+                pass
+
+    async def keep(self) -> None:
+        """Read what the ledger holds already, and again for schedules that are new; never ends.
+
+        Until it is read, only what was heard since the start is known. Raises LedgerUnusable.
+        """
+        await self._insist(self._read_open_runs)
+        while True:
+            await self._insist(self._read_last_successes)
+            await self._wanted.wait()
+            self._wanted.clear()
+
+    def status(self) -> Status:
+        """Return how the daemon stands; asks nobody, and waits for nothing."""
+        now, daemon = self._clock.now(), self._daemon
+        return Status(
+            at=now,
+            version=__version__,
+            daemon=daemon.name,
+            started_at=daemon.started_at,
+            phase=daemon.phase,
+            revision=daemon.catalog.revision,
+            commit=daemon.commit,
+            applied_at=daemon.applied_at,
+            schedules=len(daemon.catalog.schedules),
+            enabled=self._enabled_of(daemon.catalog),
+            reload=self._reloads.latest,
+            held=daemon.held.revision if daemon.held else None,
+            upcoming=tuple(daemon.engine.upcoming(NEXT)),
+            counts=self._counts(),
+            under_way=tuple(heapq.nsmallest(MOST_SHOWN, self._open.values(), key=_by_fire_time)),
+            recent=tuple(self._recent),
+            pauses=tuple(each for each in daemon.engine.pauses if _lasts(each, now)),
+            overdue=dict(self._overdue),
+            last_success={
+                id_: self._last_success[id_] for id_ in daemon.catalog.schedules if id_ in self._last_success
+            },
+            targets=tuple(_target_status(name, target) for name, target in self._targets.items()),
+            health=self._health(),
+        )
+
+    def _note(self, run: Run) -> None:
+        if self._moved is not None:
+            self._moved.add(run.id)
+        if not run.state.final:
+            self._open[run.id] = run
+            return
+        self._open.pop(run.id, None)
+        self._recent.appendleft(run)
+        if run.state is RunState.TRIGGERED:
+            self._note_success(run.schedule_id, run.fire_time)
+
+    def _note_success(self, schedule_id: str, fire_time: datetime) -> None:
+        known = self._last_success.get(schedule_id)
+        self._last_success[schedule_id] = fire_time if known is None else max(known, fire_time)
+
+    async def _read_open_runs(self) -> None:
+        for run in await self._ledger.open_runs():
+            if self._moved is not None and run.id not in self._moved:
+                self._open[run.id] = run
+        self._moved = None
+
+    async def _read_last_successes(self) -> None:
+        schedules = self._daemon.catalog.schedules
+        gone = self._looked_up - schedules.keys()
+        self._looked_up -= gone
+        for id_ in self._last_success.keys() - schedules.keys():
+            del self._last_success[id_]
+        for some in _in_parts(sorted(schedules.keys() - self._looked_up), _AT_ONCE):
+            for id_, fire_time in (await self._ledger.last_successes(some)).items():
+                self._note_success(id_, fire_time)
+            self._looked_up.update(some)
+
+    async def _insist(self, read: Callable[[], Coroutine[None, None, None]]) -> None:
+        while True:
+            try:
+                return await read()
+            except LedgerUnusable:
+                raise
+            except LedgerError as error:
+                log.warning("ledger would not tell how things stand", extra={"error": str(error)})
+            await self._clock.sleep(LEDGER_PAUSE)
+
+    def _counts(self) -> dict[RunState, int]:
+        counts = Counter(run.state for run in self._open.values())
+        return {state: counts[state] for state in RunState if not state.final}
+
+    def _enabled_of(self, catalog: Catalog) -> int:
+        """Return how many schedules are enabled, counted once for each catalog."""
+        if self._enabled[0] is not catalog:
+            self._enabled = catalog, sum(each.enabled for each in catalog.schedules.values())
+        return self._enabled[1]
+
+
+def _by_fire_time(run: Run) -> tuple[datetime, int]:
+    return run.fire_time, run.id
+
+
+def _lasts(pause: Pause, now: datetime) -> bool:
+    return pause.over_at is None or pause.over_at > now
+
+
+def _target_status(name: str, target: Target) -> TargetStatus:
+    return TargetStatus(
+        name=name,
+        token_age=target.token_age,
+        clock_offset=target.clock_offset,
+        clock_is_off=target.clock_is_off,
+    )
+
+
+def _in_parts(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while part := list(islice(rest, size)):
+        yield part

@@ -1,0 +1,193 @@
+"""The files of the schedules, watched: whether they look otherwise than when they were read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING
+
+import watchfiles
+
+from flowsched.daemon.disk import Unanswered
+from flowsched.daemon.reading import SETTLE_AT_MOST, look_at
+from flowsched.daemon.reloads import CHANGED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flowsched.clock import Clock
+    from flowsched.daemon.reading import Look
+    from flowsched.daemon.reloads import Reloads
+    from flowsched.model import Settings
+
+log = logging.getLogger(__name__)
+# Its own lines about each change are not for our log.
+logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the files."""
+
+LOOK_APART = 1.0
+"""Seconds between two looks at least, however often the system says that something has changed."""
+
+QUIET = 2.0
+"""Seconds for which files that have changed must stay as they are before they are read."""
+
+READ_AGAIN = 60.0
+"""Seconds until files are read again that could not be read, whether they look the same or not."""
+
+_HURRY_AGAIN = 60.0
+_HURRY_LOOK = 5_000
+_HURRY_DEBOUNCE = 400
+"""Real seconds until the system is asked again to tell of changes; the others in milliseconds."""
+
+_HURRY_END = 1.0
+"""Real seconds that the thread which is told of changes gets to end in."""
+
+
+class Watching:
+    """Looks at the files again and again, and has them read when they have changed and come to rest.
+
+    By itself it sees every change, on any disk. Where the system tells of changes, it looks sooner.
+    """
+
+    def __init__(self, settings: Settings, reloads: Reloads, clock: Clock, *, hurry: bool = True) -> None:
+        """Watch the files of the settings; without `hurry`, only by looking at them."""
+        self._settings = settings
+        self._reloads = reloads
+        self._clock = clock
+        self._hurry = hurry
+        self._hurried = asyncio.Event()
+        self._looked_at = clock.monotonic()
+        self._read_at: float | None = None
+
+    async def keep(self) -> None:
+        """Watch; never ends."""
+        async with Hurry(self._settings.schedules, self._hurried.set) if self._hurry else nullcontext():
+            while True:
+                await self._until_the_next_look()
+                if await self._is_to_be_read():
+                    await self._reloads.ask(CHANGED)
+                    self._read_at = self._clock.monotonic()
+
+    async def _until_the_next_look(self) -> None:
+        since = self._clock.monotonic() - self._looked_at
+        await self._clock.sleep(LOOK_APART - since)
+        waits = {
+            asyncio.ensure_future(self._clock.sleep(LOOK_EVERY - max(since, LOOK_APART))),
+            asyncio.ensure_future(self._hurried.wait()),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        self._hurried.clear()
+
+    async def _is_to_be_read(self) -> bool:
+        if self._reloads.disk.hangs:
+            return self._reloads.seen is not None  # once, so that it is told
+        try:
+            return await self._has_changed()
+        except Unanswered:
+            return True
+
+    async def _has_changed(self) -> bool:
+        """Tell whether there is something new to read; wait for it to come to rest, but not for long."""
+        look, until = await self._look(), self._clock.monotonic() + SETTLE_AT_MOST
+        at_rest = False
+        while self._is_new(look) and not at_rest and self._clock.monotonic() < until:
+            await self._clock.sleep(QUIET)
+            later = await self._look()
+            at_rest = look.unrest(later) is None
+            look = later
+        return self._is_new(look)
+
+    def _is_new(self, look: Look) -> bool:
+        seen = self._reloads.seen
+        if seen is None:
+            return self._read_at is None or self._clock.monotonic() - self._read_at >= READ_AGAIN
+        return not seen.shows_the_same(look)
+
+    async def _look(self) -> Look:
+        self._looked_at = self._clock.monotonic()
+        seen = self._reloads.seen
+        beside = seen.beside if seen else frozenset[str]()
+        return await self._reloads.disk.ask(lambda _: look_at(self._settings, beside))
+
+
+class Hurry:
+    """Tells that something has changed below a path, as soon as the system does, and where it does.
+
+    It may miss changes: on a network disk, and where a link on the way to the path is made to lead elsewhere.
+    In a thread of its own, for to begin to watch a folder means to walk through it.
+    """
+
+    def __init__(self, path: str, tell: Callable[[], object]) -> None:
+        self._path = path
+        self._tell = tell
+        self._stop = threading.Event()
+        self._ended = asyncio.Event()
+        self._said: str | None = None
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._run, args=(loop,), name="flowsched-hurry", daemon=True).start()
+
+    async def __aexit__(self, *_: object) -> None:
+        # A thread that is inside the library when the interpreter ends would take the process down.
+        self._stop.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), _HURRY_END)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._stop.is_set():
+            self._watch_once(loop)
+        _tell(loop, self._ended.set)
+
+    def _watch_once(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch what the path leads to now, until it leads elsewhere."""
+        try:
+            real = os.path.realpath(self._path)
+            for changes in _changes(real, self._stop):
+                moved = os.path.realpath(self._path) != real
+                if changes or moved:
+                    _tell(loop, self._tell)
+                if moved:
+                    return
+        except Exception as error:  # noqa: BLE001 - whatever it is: the looks go on
+            self._say(str(error))
+
+    def _say(self, reason: str) -> None:
+        """Say once why changes are seen only by looking, and wait for a while."""
+        if reason != self._said:
+            log.info(
+                "changes of the files are noticed only by looking at them",
+                extra={"reason": reason, "every": LOOK_EVERY},
+            )
+            self._said = reason
+        self._stop.wait(_HURRY_AGAIN)
+
+
+def _changes(real: str, stop: threading.Event) -> Iterator[bool]:
+    """Yield each time that the system tells of a change, True, or has told of none for a while, False."""
+    is_folder = os.path.isdir(real)  # noqa: PTH112 - it is a text that the library takes
+    for changes in watchfiles.watch(
+        real if is_folder else os.path.dirname(real),  # noqa: PTH120
+        stop_event=stop,
+        debounce=_HURRY_DEBOUNCE,
+        rust_timeout=_HURRY_LOOK,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+        recursive=is_folder,
+        ignore_permission_denied=True,
+    ):
+        yield bool(changes)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # it has ended meanwhile
+        loop.call_soon_threadsafe(callback)

@@ -1,0 +1,268 @@
+"""The board: how the daemon stands, from what is told and from what the ledger held before."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowsched.daemon import standing
+from flowsched.daemon.daemon import Held
+from flowsched.daemon.standing import Board
+from flowsched.errors import LedgerError, LedgerUnusable
+from flowsched.events import OverdueSeen, Reloaded, RunMoved
+from flowsched.model import MOST_SHOWN, Catalog, Commit, Pause, Phase, Reload, RunState, Upcoming
+from flowsched.review.guard import MassChange
+from tests.builders import a_run, a_schedule
+from tests.fakes import HandClock, all_have_run, eventually
+from tests.wheel import HEALTH, NOW, PAUSE, RELOAD, an_upcoming
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from flowsched.model import Run
+
+
+@dataclass
+class Engine:
+    pauses: tuple[Pause, ...] = ()
+    next: tuple[Upcoming, ...] = (an_upcoming(),)
+
+    def upcoming(self, count: int) -> list[Upcoming]:
+        return list(self.next[:count])
+
+
+@dataclass
+class Daemon:
+    name: str = "host:1:start"
+    started_at: datetime = NOW
+    phase: Phase = Phase.RUNNING
+    catalog: Catalog = field(
+        default_factory=lambda: Catalog({"a": a_schedule("a"), "b": a_schedule("b")}, "r1")
+    )
+    applied_at: datetime | None = NOW
+    commit: Commit | None = None
+    held: Held | None = None
+    engine: Engine = field(default_factory=Engine)
+
+
+@dataclass
+class Readings:
+    latest: Reload | None = RELOAD
+
+
+@dataclass
+class Target:
+    token_age: timedelta | None = timedelta(minutes=1)
+    clock_offset: timedelta | None = None
+    clock_is_off: bool = False
+
+
+class Books:
+    """Answers when it is let, and raises what it is told to first."""
+
+    def __init__(self) -> None:
+        self.open: list[Run] = []
+        self.successes: dict[str, datetime] = {}
+        self.asked: list[list[str]] = []
+        self.errors: list[LedgerError] = []
+        self.answering = asyncio.Event()
+        self.answering.set()
+
+    async def open_runs(self) -> list[Run]:
+        found = list(self.open)
+        await self._answer()
+        return found
+
+    async def last_successes(self, schedule_ids: Sequence[str]) -> Mapping[str, datetime]:
+        self.asked.append(list(schedule_ids))
+        await self._answer()
+        return {id_: at for id_, at in self.successes.items() if id_ in schedule_ids}
+
+    async def _answer(self) -> None:
+        await self.answering.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+class Bench:
+    """A board with all that it hears and reads of."""
+
+    def __init__(self) -> None:
+        self.daemon, self.books, self.clock = Daemon(), Books(), HandClock(NOW)
+        self.target = Target()
+        self.board = Board(
+            self.daemon, Readings(), lambda: HEALTH, {"eu": self.target}, self.books, self.clock
+        )
+        self._keeping: asyncio.Task[None] | None = None
+
+    def keep(self) -> asyncio.Task[None]:
+        self._keeping = asyncio.create_task(self.board.keep())
+        return self._keeping
+
+    async def leave(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+
+    def moved(self, *runs: Run) -> None:
+        for run in runs:
+            self.board.hear(RunMoved(run))
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.leave()
+
+
+def a_run_of(id_: int, state: RunState, schedule_id: str = "a", minutes: int = 0) -> Run:
+    fire_time = NOW - timedelta(minutes=minutes)
+    return a_run(id=id_, state=state, schedule_id=schedule_id, fire_time=fire_time)
+
+
+async def test_a_run_is_under_way_until_it_is_final_and_then_a_recent_one(bench: Bench) -> None:
+    bench.moved(a_run_of(1, RunState.CLAIMED), a_run_of(2, RunState.IN_DOUBT, minutes=5))
+    before = bench.board.status()
+    bench.moved(a_run_of(1, RunState.SENDING), a_run_of(1, RunState.TRIGGERED), a_run_of(3, RunState.MISSED))
+    after = bench.board.status()
+
+    assert [run.id for run in before.under_way] == [2, 1]
+    assert before.counts == {
+        RunState.CLAIMED: 1, RunState.SENDING: 0, RunState.WAITING: 0, RunState.IN_DOUBT: 1
+    }  # fmt: skip
+    assert [run.id for run in after.under_way] == [2]
+    assert [(run.id, run.state) for run in after.recent] == [(3, RunState.MISSED), (1, RunState.TRIGGERED)]
+    assert after.last_success == {"a": NOW}
+
+
+async def test_very_many_runs_are_counted_and_only_the_first_shown(bench: Bench) -> None:
+    bench.moved(*(a_run_of(number, RunState.WAITING, minutes=number) for number in range(1, 201)))
+    bench.moved(*(a_run_of(number, RunState.MISSED) for number in range(1000, 1200)))
+
+    status = bench.board.status()
+
+    assert status.counts[RunState.WAITING] == 200
+    assert [run.id for run in status.under_way] == list(range(200, 200 - MOST_SHOWN, -1))
+    assert [run.id for run in status.recent] == list(range(1199, 1199 - MOST_SHOWN, -1))
+
+
+async def test_what_the_ledger_held_before_is_there_after_the_start(bench: Bench) -> None:
+    bench.books.open = [a_run_of(1, RunState.IN_DOUBT)]
+    bench.books.successes = {"a": NOW - timedelta(days=1), "gone": NOW}
+    bench.keep()
+
+    await eventually(lambda: bench.board.status().last_success)
+
+    status = bench.board.status()
+    assert [run.id for run in status.under_way] == [1]
+    assert status.last_success == {"a": NOW - timedelta(days=1)}
+
+
+async def test_what_was_heard_while_the_ledger_was_read_counts_more_than_what_it_said(bench: Bench) -> None:
+    bench.books.open = [a_run_of(1, RunState.SENDING), a_run_of(2, RunState.WAITING)]
+    bench.books.successes = {"a": NOW - timedelta(days=1)}
+    bench.books.answering.clear()
+    bench.keep()
+    await all_have_run()
+    bench.moved(a_run_of(1, RunState.TRIGGERED))
+    bench.books.answering.set()
+
+    await eventually(lambda: bench.books.asked)
+    await all_have_run()
+
+    status = bench.board.status()
+    assert [run.id for run in status.under_way] == [2]
+    assert status.last_success == {"a": NOW}
+
+
+async def test_a_status_is_there_while_the_ledger_gives_no_answer(bench: Bench) -> None:
+    bench.books.answering.clear()
+    bench.keep()
+    await all_have_run()
+    bench.moved(a_run_of(1, RunState.SENDING))
+
+    assert bench.board.status().counts[RunState.SENDING] == 1
+
+
+async def test_a_ledger_in_trouble_is_asked_again_and_an_unusable_one_is_not(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.books.errors = [LedgerError("locked")]
+    bench.books.open = [a_run_of(1, RunState.WAITING)]
+    bench.keep()
+    await eventually(lambda: bench.clock.sleeping)
+    assert bench.clock.sleeping == [standing.LEDGER_PAUSE]
+    bench.clock.advance(standing.LEDGER_PAUSE)
+    await eventually(lambda: bench.board.status().under_way)
+
+    bench.books.errors = [LedgerUnusable("corrupt")]
+    await bench.leave()
+    with pytest.raises(LedgerUnusable):
+        await bench.keep()
+    assert "ledger would not tell how things stand" in caplog.text
+
+
+async def test_after_a_reload_only_new_schedules_are_looked_up_and_gone_ones_forgotten(bench: Bench) -> None:
+    bench.books.successes = {"a": NOW, "c": NOW - timedelta(days=2)}
+    bench.keep()
+    await eventually(lambda: bench.board.status().last_success)
+    bench.daemon.catalog = Catalog({"b": a_schedule("b"), "c": a_schedule("c", enabled=False)}, "r2")
+    bench.board.hear(Reloaded(RELOAD))
+    await eventually(lambda: bench.board.status().last_success.keys() == {"c"})
+
+    assert bench.books.asked == [["a", "b"], ["c"]]
+    status = bench.board.status()
+    assert (status.revision, status.schedules, status.enabled) == ("r2", 2, 1)
+
+
+async def test_a_schedule_that_comes_back_is_looked_up_again(bench: Bench) -> None:
+    both, one = bench.daemon.catalog, Catalog({"b": a_schedule("b")}, "r2")
+    bench.books.successes = {"a": NOW}
+    bench.keep()
+    await eventually(lambda: bench.board.status().last_success)
+    for catalog in (one, both):
+        bench.daemon.catalog = catalog
+        bench.board.hear(Reloaded(RELOAD))
+        await all_have_run()
+
+    await eventually(lambda: bench.board.status().last_success == {"a": NOW})
+
+
+async def test_last_successes_are_looked_up_a_few_at_a_time(bench: Bench) -> None:
+    ids = [f"s{number:04}" for number in range(450)]
+    bench.daemon.catalog = Catalog({id_: a_schedule(id_) for id_ in ids}, "r1")
+    bench.keep()
+
+    await eventually(lambda: len(bench.books.asked) == 3)
+
+    assert [len(some) for some in bench.books.asked] == [200, 200, 50]
+    assert [id_ for some in bench.books.asked for id_ in some] == ids
+
+
+async def test_a_pause_that_is_over_is_not_shown_and_one_to_come_is(bench: Bench) -> None:
+    to_come = replace(PAUSE, id=2, from_at=NOW + timedelta(days=1), until_at=None)
+    bench.daemon.engine.pauses = (PAUSE, to_come)
+    assert bench.board.status().pauses == (PAUSE, to_come)
+
+    bench.clock.advance(timedelta(hours=2))
+    assert bench.board.status().pauses == (to_come,)
+
+
+async def test_all_else_is_as_its_owners_say(bench: Bench) -> None:
+    change = MassChange(before=2, after=1, removed=1, disabled=0, retimed=0)
+    bench.daemon.held = Held("r2", change)
+    bench.target.clock_is_off = True
+    bench.board.hear(OverdueSeen(NOW, {"a": NOW}))
+
+    status = bench.board.status()
+
+    assert (status.held, status.overdue, status.health) == ("r2", {"a": NOW}, HEALTH)
+    assert (status.targets[0].name, status.targets[0].clock_is_off) == ("eu", True)
+    assert status.upcoming == (an_upcoming(),)
+    bench.board.hear(OverdueSeen(NOW, {}))
+    assert bench.board.status().overdue == {}
