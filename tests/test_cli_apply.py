@@ -52,7 +52,7 @@ def test_the_digest_of_the_files_is_accepted(bare: Installation, length: int) ->
     done = bare("apply", "--accept", revision[:length].upper(), "--reason", "plant closed")
 
     accepted = f"accepted by {by}: the catalog {revision[:length]}"
-    said = f"{accepted}; a daemon that holds it applies it within seconds\n"
+    said = f"{accepted}; no daemon answers, and one that holds it applies it within seconds\n"
     assert (done.code, done.out, done.err) == (0, said, "")
     assert accepted_by(bare, revision) == by
 

@@ -60,7 +60,7 @@ def asked(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("flowsched ca", ["plain,calendar"]),
+        ("flowsched cal", ["plain,calendar"]),
         ("flowsched --conf", ["plain,--config"]),
         ("flowsched show ni", ["plain,nightly-solar", "plain,nightly-wind"]),
         ("flowsched next nightly-wind nightly-s", ["plain,nightly-solar"]),

@@ -11,7 +11,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from flowsched import __version__
-from flowsched.errors import ConfigError, FlowschedError, LedgerUnusable, SecretError, UsageError, quoted
+from flowsched.errors import (
+    ConfigError,
+    ControlRefusal,
+    FlowschedError,
+    LedgerUnusable,
+    SecretError,
+    UsageError,
+    quoted,
+)
 
 FINE, FOUND, USAGE, UNEXPECTED, UNUSABLE = 0, 1, 2, 3, 78
 """Exit codes: fine; found what was looked for; wrong usage; unexpected; configuration unusable at start."""
@@ -129,6 +137,8 @@ def main(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each way to en
 def exit_code(error: FlowschedError) -> int:
     """Return what a command exits with that an error has ended."""
     match error:
+        case ControlRefusal():
+            return FOUND
         case UsageError():
             return USAGE
         case ConfigError() | SecretError() | LedgerUnusable():

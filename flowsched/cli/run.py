@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -14,9 +16,9 @@ import click
 from flowsched.cli import FINE, UNEXPECTED, exit_code
 from flowsched.cli.files import need_settings
 from flowsched.clock import SystemClock
-from flowsched.daemon import read_catalog, serve
+from flowsched.daemon import read_first, serve
 from flowsched.errors import ConfigError, FlowschedError
-from flowsched.ops import logs
+from flowsched.ops import logs, notify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +29,20 @@ log = logging.getLogger(__name__)
 
 
 @click.command("run", epilog="Example: flowsched --config /etc/flowsched/flowsched.yaml run")
+@click.option(
+    "--log-level",
+    type=click.Choice([level.value for level in logs.Level]),
+    default=logs.Level.INFO.value,
+    show_default=True,
+    help="The least that is logged.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice([form.value for form in logs.Form]),
+    help="How it is logged. Default: text to a terminal and to systemd's journal, json elsewhere.",
+)
 @click.pass_obj
-def command(config_option: str | None) -> int:
+def command(config_option: str | None, log_level: str, log_format: str | None) -> int:
     """Load and check the schedules, then fire them until SIGTERM or SIGINT.
 
     SIGHUP has the schedules read anew: all of them take effect, or where one has a problem, none.
@@ -39,8 +53,13 @@ def command(config_option: str | None) -> int:
     hurried: list[int] = []
     # Until the loop listens: by default it would end the process.
     signal.signal(signal.SIGHUP, lambda number, _: hurried.append(number))
+    # A watchdog ends a process that hangs by SIGABRT: then the log says where it hung.
+    with suppress(OSError, ValueError):
+        faulthandler.enable(sys.stderr)
     clock = SystemClock()
-    logs.configure(sys.stderr, clock)
+    logs.configure(
+        sys.stderr, clock, level=logs.Level(log_level), form=logs.Form(log_format) if log_format else None
+    )
     try:
         _run(config_option, clock, hurried)
     except FlowschedError as error:
@@ -57,8 +76,12 @@ def command(config_option: str | None) -> int:
 
 
 def _run(config_option: str | None, clock: Clock, hurried: Sequence[int] = ()) -> None:
+    # First of all, so that no child has them.
+    systemd = notify.take_from(os.environ)
     settings = need_settings(config_option)
-    catalog = read_catalog(settings)
+    systemd.status("reading the schedules")
+    catalog, seen = read_first(settings)
+    systemd.status(f"starting with {len(catalog.schedules)} schedules")
 
     async def main() -> None:
         stop, halt, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -68,7 +91,15 @@ def _run(config_option: str | None, clock: Clock, hurried: Sequence[int] = ()) -
             reload.set()
         try:
             await serve(
-                settings, catalog, clock=clock, environ=os.environ, stop=stop, halt=halt, reload=reload
+                settings,
+                catalog,
+                seen=seen,
+                clock=clock,
+                environ=os.environ,
+                stop=stop,
+                halt=halt,
+                reload=reload,
+                systemd=systemd,
             )
         finally:
             _hear_no_more()

@@ -214,12 +214,17 @@ def record_of(run: Run, watch: Watch | None, attempts: Sequence[Attempt] | None 
         "retry": retry,
         "source": str(run.source),
         "watch": None if run.watch is None else run.watch.total_seconds(),
-        "flow_state": None if watch is None else {name: getattr(watch, name) for name in _FLOW_FIELDS},
+        "flow_state": flow_state(watch),
     }
     record["attempts_begun"] = record.pop("attempts")
     if attempts is not None:
         record["attempts"] = [dataclasses.asdict(each) for each in attempts]
     return record
+
+
+def flow_state(watch: Watch | None) -> dict[str, Any] | None:
+    """Return what became of the flow of a run as JSON has it; None: it is not watched."""
+    return None if watch is None else {name: getattr(watch, name) for name in _FLOW_FIELDS}
 
 
 _FLOW_FIELDS = ("state", "status", "started", "ended", "until")

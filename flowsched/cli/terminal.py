@@ -71,7 +71,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Se
         whole = fits and least == _width(header, column)
         table.add_column(header, overflow="fold", min_width=least if fits else None, no_wrap=whole)
     for row in zip(*columns.values(), strict=True):
-        table.add_row(*map(_cell, row))
+        table.add_row(*map(cell, row))
     console.print(table)
     if left_out:
         console.print(f"not shown for want of room: {', '.join(left_out)}", style="dim", highlight=False)
@@ -178,11 +178,12 @@ def _table(title: str, columns: tuple[str, str], rows: Iterable[list[str]], heig
         table.add_column(header, no_wrap=True, overflow="ellipsis", ratio=share)
     shown = list(islice(rows, height))
     for row in shown + [[""] * 4] * (height - len(shown)):
-        table.add_row(*map(_cell, row))
+        table.add_row(*map(cell, row))
     return table
 
 
-def _cell(text: str) -> Text:
+def cell(text: str) -> Text:
+    """Return a text as a cell shows it: the states of runs in their colours."""
     return Text(text, style=_COLOURS.get(text, ""))
 
 

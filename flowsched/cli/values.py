@@ -59,6 +59,7 @@ VALUES: Mapping[tuple[str, ...], Callable[[Schedule], Value]] = {
     ("retry", "deadline"): lambda schedule: _span(schedule.retry.deadline),
     ("retry", "attempt_timeout"): lambda schedule: _span(schedule.retry.attempt_timeout),
     ("watch", "timeout"): lambda schedule: _span(schedule.watch),
+    ("ping",): lambda schedule: schedule.ping,
     ("renamed_from",): lambda schedule: schedule.renamed_from,
 }
 """Every key of a schedule but `accept`, in the order in which they are shown; instants in UTC."""

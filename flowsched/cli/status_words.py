@@ -1,0 +1,212 @@
+"""What `flowsched status` shows: sections of rows, made of the daemon's own document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from flowsched.durations import format_duration
+from flowsched.model import SHORT, ReloadOutcome, RunState
+
+Document = Mapping[str, Any]
+
+ENDED = 10
+"""Of the runs that have ended as many are shown."""
+
+FRAME = 3
+"""Lines that a section takes beside its rows: an empty one, its title and its headers."""
+
+_UNDER_WAY = (RunState.CLAIMED, RunState.SENDING, RunState.WAITING)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A title, and rows under headers; all times in UTC."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    urgent: bool = False
+    """Whether a person should look at it."""
+
+
+def sections(document: Document) -> list[Section]:
+    """Return what there is to show, in the order in which it matters; sections without rows are left out."""
+    now = _instant(document["at"])
+    all_ = (
+        Section("Needs a person", ("what",), [[need] for need in document["needs"]], urgent=True),
+        _drift(document, now),
+        _in_doubt(document, now),
+        _overdue(document, now),
+        _under_way(document, now),
+        _next(document, now),
+        _ended(document, now),
+        _targets(document),
+        _health(document),
+    )
+    return [section for section in all_ if section.rows]
+
+
+def heading(document: Document) -> str:
+    """Return which daemon it is, since when, and of what its catalog is."""
+    now = _instant(document["at"])
+    commit = document["commit"]
+    of = "" if commit is None else f" of commit {commit['id'][:SHORT]}{'' if commit['clean'] else ', edited'}"
+    revision = document["revision"][:SHORT]
+    applied = (
+        f"catalog {revision}{of} since {_when(document['applied_at'], now)}" if revision else "no catalog"
+    )
+    running = format_duration(now - _instant(document["started_at"]))
+    return f"{now:%Y-%m-%d %H:%M:%S} UTC; flowsched {document['version']} up for {running}; {applied}"
+
+
+def fitted(all_: Sequence[Section], height: int) -> list[Section]:
+    """Return the sections with as many rows as a height allows, in turn, those that matter first.
+
+    Where rows are left out, the last one shown says how many.
+    """
+    shown = list(all_[: max(0, height // (FRAME + 1))])
+    left = height - len(shown) * (FRAME + 1)
+    granted = [1] * len(shown)
+    while left > 0 and any(n < len(one.rows) for n, one in zip(granted, shown, strict=True)):
+        for index, section in enumerate(shown):
+            if left > 0 and granted[index] < len(section.rows):
+                granted[index] += 1
+                left -= 1
+    return [_cut(section, rows) for section, rows in zip(shown, granted, strict=True)]
+
+
+def news(document: Document) -> str:
+    """Return all that has to differ before a line is worth telling of it."""
+    pauses = [f"{_about(each)} ({each['by']}): {each['reason']}" for each in document["pauses"]]
+    paused = f"; paused: {', '.join(pauses)}" if pauses else ""
+    needs = f"; needs a person: {', '.join(document['needs'])}" if document["needs"] else ""
+    return f"{document['sentence']}{paused}{needs}"
+
+
+def _cut(section: Section, rows: int) -> Section:
+    if rows >= len(section.rows):
+        return section
+    more = f"and {len(section.rows) - rows + 1} more"
+    blank = [""] * (len(section.headers) - 1)
+    return replace(section, rows=[*section.rows[: rows - 1], [*blank, more]])
+
+
+def _drift(document: Document, now: datetime) -> Section:
+    rows = [_paused(each, now) for each in document["pauses"]]
+    reload = document["reload"]
+    if document["held"] and reload:
+        held = f"held: catalog {document['held'][:SHORT]}"
+        rows += [_read(held, reload, problem, now) for problem in reload["problems"] or [""]]
+    elif reload and reload["outcome"] in (ReloadOutcome.REFUSED, ReloadOutcome.FAILED):
+        rows += [_read(f"{reload['outcome']}: the files", reload, each, now) for each in reload["problems"]]
+    headers = ("what", "since", "until", "who", "why")
+    return Section("Drift from Git", headers, rows, urgent=bool(document["held"]))
+
+
+def _paused(pause: Mapping[str, Any], now: datetime) -> list[str]:
+    until = pause["over_at"]
+    ends = f"{_when(until, now)}, in {_between(now, until)}" if until else "resumed"
+    return [f"paused: {_about(pause)}", _when(pause["from_at"], now), ends, pause["by"], pause["reason"]]
+
+
+def _about(pause: Mapping[str, Any]) -> str:
+    return "all" if pause["name"] is None else f"{pause['scope']} {pause['name']}"
+
+
+def _read(what: str, reload: Mapping[str, Any], problem: str, now: datetime) -> list[str]:
+    return [what, _when(reload["at"], now), "", reload["why"], problem]
+
+
+def _in_doubt(document: Document, now: datetime) -> Section:
+    runs = [run for run in document["under_way"] if run["state"] == RunState.IN_DOUBT]
+    rows = [
+        [*_run(run, now), run["target"], f"{run['predicted_instance']}? {run['reason'] or ''}".strip()]
+        for run in runs
+    ]
+    headers = ("run", "fire time", "schedule", "target", "instance to look for, and why")
+    return Section("In doubt", headers, rows, urgent=True)
+
+
+def _overdue(document: Document, now: datetime) -> Section:
+    rows = [[_when(at, now), _between(at, now), id_] for id_, at in document["overdue"].items()]
+    return Section("Overdue", ("due", "late by", "schedule"), rows, urgent=True)
+
+
+def _under_way(document: Document, now: datetime) -> Section:
+    rows = []
+    for run in document["under_way"]:
+        if run["state"] in _UNDER_WAY:
+            again = f"again at {_when(run['retry_at'], now)}" if run["retry_at"] else ""
+            why = "; ".join(filter(None, (again, run["reason"], run["note"])))
+            rows.append([*_run(run, now), run["state"], str(run["attempts_begun"]), why])
+    headers = ("run", "fire time", "schedule", "state", "attempts", "why")
+    return Section(f"Under way{_beyond(document)}", headers, rows)
+
+
+def _beyond(document: Document) -> str:
+    """Return how many runs are under way where not all of them are in the document."""
+    there, all_ = len(document["under_way"]), sum(document["counts"].values())
+    return f" (the first {there} of {all_})" if all_ > there else ""
+
+
+def _next(document: Document, now: datetime) -> Section:
+    rows = []
+    for each in document["upcoming"]:
+        late = each["out_at"] != each["fire_time"]
+        deferred = f"deferred; its fire time is {_when(each['fire_time'], now)}" if late else ""
+        notes = filter(None, ("paused" if each["paused"] else "", deferred))
+        out = each["out_at"]
+        rows.append([_when(out, now), _between(now, out), each["schedule_id"], "; ".join(notes)])
+    return Section("Next", ("at", "in", "schedule", ""), rows)
+
+
+def _ended(document: Document, now: datetime) -> Section:
+    rows = [
+        [_when(run["updated_at"], now), *_run(run, now), run["state"], run["instance"] or run["reason"] or ""]
+        for run in document["recent"][:ENDED]
+    ]
+    headers = ("ended", "run", "fire time", "schedule", "state", "instance, or why")
+    return Section("Ended lately", headers, rows)
+
+
+def _targets(document: Document) -> Section:
+    rows = []
+    for target in document["targets"]:
+        age, offset = target["token_age"], target["clock_offset"]
+        token = "no token" if age is None else f"token {format_duration(timedelta(seconds=age))} old"
+        clock = "not known yet" if offset is None else f"{offset:+.1f} s"
+        rows.append([target["name"], token, f"{clock}{', too far' if target['clock_is_off'] else ''}"])
+    return Section("Targets", ("target", "token", "its clock is ahead by"), rows)
+
+
+def _health(document: Document) -> Section:
+    health = document["health"]
+    latency = health["ledger_latency"]
+    ledger = "no answer yet" if latency is None else f"{latency * 1000:.1f} ms"
+    row = ["yes" if health["alive"] else "NO", f"{health['loop_lag'] * 1000:.1f} ms", ledger]
+    row += [f"{health['woke_ago']:.0f} s ago", health["ledger_error"] or ""]
+    headers = ("alive", "loop late by", "ledger answers in", "alarms looked at", "trouble")
+    return Section("Health", headers, [row], urgent=not health["alive"])
+
+
+def _run(run: Mapping[str, Any], now: datetime) -> list[str]:
+    return [str(run["id"]), _when(run["fire_time"], now), run["schedule_id"]]
+
+
+def _when(stamp: str, now: datetime) -> str:
+    """Return an instant to the second where it has any, without its date where that is today's."""
+    at = _instant(stamp)
+    clock = f"{at:%H:%M}" if at.second == 0 and at.microsecond == 0 else f"{at:%H:%M:%S}"
+    return clock if at.date() == now.date() else f"{at:%Y-%m-%d} {clock}"
+
+
+def _between(start: str | datetime, end: str | datetime) -> str:
+    span = _instant(end) - _instant(start)
+    return format_duration(max(timedelta(0), span))
+
+
+def _instant(stamp: str | datetime) -> datetime:
+    return datetime.fromisoformat(stamp) if isinstance(stamp, str) else stamp
