@@ -31,7 +31,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-TRY_IT, CHECK, SIMULATE, INSTALL, LOOK, RESOLVE, AUDIT = blocks("sh")
+TRY_IT, CHECK, SIMULATE, INSTALL, LOOK, HANDS, RESOLVE, AUDIT = blocks("sh")
 CRON_OUTPUT, PROBLEM = blocks("text")
 (SCHEDULE_FILE,) = blocks("yaml")
 
@@ -114,10 +114,13 @@ def test_the_daemon_is_tried_as_the_readme_says(clone: Path) -> None:
     simulate, install = SIMULATE.replace("8090", port), INSTALL.replace("8090", port)
 
     with running(clone, simulate, "listens on"), running(clone, install, "daemon ready"):
-        looked, resolved, audited = sh(clone, LOOK), sh(clone, RESOLVE), sh(clone, AUDIT)
+        looked, steered, resolved, audited = (sh(clone, each) for each in (LOOK, HANDS, RESOLVE, AUDIT))
 
     assert looked.returncode == 0
     assert '"runs": []' in looked.stdout
+    assert (steered.returncode, steered.stderr) == (0, "")
+    assert re.search(r"triggered.*3377-\d{14}", steered.stdout)
+    assert "being serviced" in steered.stdout
     assert resolved.returncode == 1
     assert "run 17" in resolved.stderr
     assert audited.returncode == 0
@@ -125,7 +128,7 @@ def test_the_daemon_is_tried_as_the_readme_says(clone: Path) -> None:
 
 
 def test_every_command_is_in_the_table() -> None:
-    assert re.findall(r"^\| `flowsched (\w+)", README, re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^\| `flowsched ([\w-]+)", README, re.MULTILINE) == list(COMMANDS)
 
 
 def test_every_file_it_points_to_is_there() -> None:

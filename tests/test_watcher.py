@@ -71,6 +71,8 @@ async def test_a_flow_is_looked_at_until_it_ends(
     assert (watch.state, watch.status) == (state, status)
     assert (watch.started, watch.ended) == (sighting.started, sighting.ended)
     assert level_of(caplog, f"flow {state}") == [level]
+    (record,) = (record for record in caplog.records if record.getMessage() == f"flow {state}")
+    assert {"run", "schedule", "fire_time", "attempt", "instance", "catalog"} <= set(vars(record))
     assert {instance for instance, _ in desk.gateway.looks} == {INSTANCE}
     assert looked_after(desk) == [10, 25, 47.5, 81.25]
     assert await desk.ledger.watches() == []

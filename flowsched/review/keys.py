@@ -85,6 +85,7 @@ def values_of(schedule: Schedule) -> dict[str, str | None]:
         "overlap": schedule.overlap,
         "overlap_fallback": schedule.overlap_fallback,
         "watch.timeout": schedule.watch,
+        "ping": schedule.ping,
         **retry,
         "accept": _listed(map(_acceptance, schedule.accept)),
         "renamed_from": schedule.renamed_from,
