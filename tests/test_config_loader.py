@@ -646,6 +646,22 @@ def test_the_revision_of_several_folders_does_not_depend_on_their_names(tmp_path
     assert before.revision == after.revision
 
 
+def test_the_collector_is_at_work_while_a_disk_is_waited_for(tmp_path: Path) -> None:
+    class Waiting(files.Trail):
+        def begin(self) -> None:
+            at_work.append(gc.isenabled())
+
+    at_work: list[bool] = []
+    for name in "ab":
+        (tmp_path / f"{name}.yaml").write_text(one(name))
+
+    load_catalog(str(tmp_path), None, trail=Waiting())
+
+    assert at_work
+    assert all(at_work)
+    assert gc.isenabled()
+
+
 # What ships.
 
 

@@ -51,9 +51,8 @@ def load_catalog(
     and on the data of the time zones and holidays that are used.
     Relative paths begin at `base`, which is never shown. What the load comes past is noted on the `trail`.
     """
-    with _paused_gc():
-        load = _Load(settings, base, trail or Trail())
-        load.read_all([path] if isinstance(path, str) else path)
+    load = _Load(settings, base, trail or Trail())
+    load.read_all([path] if isinstance(path, str) else path)
     if load.problems:
         raise ConfigError(load.problems)
     schedules, calendars = dict(sorted(load.schedules.items())), dict(sorted(load.calendars.items()))
@@ -134,11 +133,13 @@ class _Load:
             self._count(file.name, content)
         except Refused as refused:
             findings.give_up((0, 0), (), refused.message, refused.allowed)
-        node = read(content, findings)
-        check(node, schedules_schema(), findings)
+        with _paused_gc():
+            node = read(content, findings)
+            check(node, schedules_schema(), findings)
         for calendar in parse_calendars(node, partial(self._ical, file), findings):
             self._add_calendar(calendar, findings)
-        entries = parse(node, self._settings, findings)
+        with _paused_gc():
+            entries = parse(node, self._settings, findings)
         for entry in entries:
             self._add(entry, findings)
         self._renames.append((findings, list(_renames(node, entries, findings))))
@@ -238,7 +239,10 @@ def _renames(node: Node, entries: Iterable[Entry], findings: Findings) -> Iterat
 
 @contextmanager
 def _paused_gc() -> Iterator[None]:
-    """Keep the collector away from a load: it would look through all that was read, again and again."""
+    """Keep the collector away from a parse: it would look through all that was read, again and again.
+
+    Not from what reads the disk: that may hang for days, and the whole process would do without a collector.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
