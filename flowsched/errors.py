@@ -7,9 +7,13 @@
       Refused               a value that its place cannot take; says what is allowed
         CronError           ... where a timing belongs
       LedgerError           the durable record cannot be used just now
+        LedgerTaken         ... as another process is its one daemon, until that ends
         LedgerUnusable      ... and will not get better by waiting: newer, foreign, corrupt
         LedgerRefusal       it is well, and its rules forbid what was asked
       SecretError           a secret that cannot be read
+      ControlRefusal        what a person asked for cannot be done as things stand
+      NoDaemon              there is none that could be asked
+      NoAnswer              one was asked, and nobody knows what came of it
 
 HTTP failures are not exceptions here: they are values (`model.Answer`).
 """
@@ -95,6 +99,10 @@ class LedgerError(FlowschedError):
     """The ledger could not do what it was asked; nothing of it was done, or it will be found done."""
 
 
+class LedgerTaken(LedgerError):  # noqa: N818 - it is a state of the ledger, and reads as one
+    """Another process keeps the ledger as its one daemon; it is free when that process ends."""
+
+
 class LedgerUnusable(LedgerError):  # noqa: N818 - it is a state of the ledger, and reads as one
     """The ledger cannot be used at all: made by a newer flowsched, corrupt, or not a ledger."""
 
@@ -129,4 +137,8 @@ class ControlRefusal(FlowschedError):  # noqa: N818 - it says what it is
 
 
 class NoDaemon(FlowschedError):  # noqa: N818 - so does this
-    """Nobody answers on the control socket; the text says why."""
+    """Nobody took a connection on the control socket, and so nothing was asked; the text says why."""
+
+
+class NoAnswer(FlowschedError):  # noqa: N818 - and this
+    """A daemon was asked, and its answer did not come: what was asked for may be done, or may yet be."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flowsched.config import load_settings
 from flowsched.daemon import Daemon
 from flowsched.daemon.disk import Disk
-from flowsched.daemon.reading import Course, read_settled
+from flowsched.daemon.reading import Course, read_first, read_settled
 from flowsched.daemon.reloads import Reloads
 from flowsched.daemon.watching import Watching
 from flowsched.events import Reloaded
@@ -88,10 +88,9 @@ class House:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, *, watch: bool = False, hurry: bool = False) -> None:
-        reading = read_settled(self.settings)
-        assert reading.catalog
-        await self.daemon.start(reading.catalog)
-        self.reloads.started(reading.catalog, reading.look)
+        catalog, look = read_first(self.settings)
+        await self.daemon.start(catalog)
+        self.reloads.started(catalog, look)
         works = [self.reloads.keep()]
         if watch:
             works.append(Watching(self.settings, self.reloads, self.clock, hurry=hurry).keep())

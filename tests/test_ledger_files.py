@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pytest
 from sqlalchemy import inspect
 
-from flowsched.errors import LedgerError, LedgerUnusable
+from flowsched.errors import LedgerError, LedgerTaken, LedgerUnusable
 from flowsched.ledger import Ledger
 from flowsched.ledger.migrations import MIGRATIONS
 from flowsched.ledger.records import claimed_run
@@ -470,7 +470,7 @@ async def test_one_ledger_has_one_daemon_under_all_its_names(tmp_path: Path) -> 
     other.start()
     ours.recv()
 
-    with pytest.raises(LedgerUnusable, match="is kept by another daemon"):
+    with pytest.raises(LedgerTaken, match="is kept by another daemon"):
         await Ledger.open_as_daemon(url_of(tmp_path).replace("ledger.db", "link.db"))
 
     other.kill()
@@ -641,7 +641,7 @@ async def test_a_ledger_has_one_daemon_at_a_time(tmp_path: Path) -> None:
     other.start()
     holder = ours.recv()
 
-    with pytest.raises(LedgerUnusable, match=rf"is kept by another daemon \(process {holder}\)"):
+    with pytest.raises(LedgerTaken, match=rf"is kept by another daemon, or by .* \(process {holder}\)"):
         await Ledger.open_as_daemon(url_of(tmp_path))
     async with await Ledger.open(url_of(tmp_path)) as beside:
         claimed = await claim(beside)
@@ -677,6 +677,25 @@ async def test_a_ping_is_answered_by_both_threads(tmp_path: Path) -> None:
             assert not ping.done()
             stuck.set()
             await ping
+
+
+async def test_a_ping_tells_of_what_cannot_be_written_until_it_can(tmp_path: Path) -> None:
+    async with await Ledger.open(url_of(tmp_path, timeout=0.05)) as ledger:
+        with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LedgerError):
+                await claim(ledger)
+
+            for _ in range(2):
+                with pytest.raises(LedgerError, match="locked by another process"):
+                    await ledger.ping()
+            other.rollback()
+        await ledger.ping()
+        with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await ledger.ping()  # all that had to be written was: nothing is locked any more
+
+        assert await ledger.runs() == []
 
 
 async def test_a_ping_tells_of_a_file_that_is_gone(tmp_path: Path) -> None:

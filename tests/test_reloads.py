@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from flowsched import git
 from flowsched.config import fingerprint
 from flowsched.daemon import read_catalog, reading
 from flowsched.daemon.disk import Disk, Unanswered
-from flowsched.daemon.reading import Course, look_at, read_settled
+from flowsched.daemon.reading import Course, look_at, read_first, read_settled
 from flowsched.daemon.reloads import MOST_LOGGED, RELOAD_PAUSE
 from flowsched.errors import ConfigError, LedgerError
 from flowsched.model import ReloadOutcome
@@ -719,12 +721,105 @@ async def test_a_fault_of_ours_is_an_outcome(house: House, schedules: Path) -> N
     assert [each.outcome for each in house.outcomes] == [APPLIED, ReloadOutcome.FAILED, UNCHANGED]
 
 
-def test_a_start_reads_what_is_there_at_one_moment_or_says_why_not(
-    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Work.made(tmp_path).commit()
-    (tmp_path / ".git" / "index.lock").touch()
-    monkeypatch.setattr(reading, "SETTLE_AT_MOST", 0.1)
+# A start, before which nothing was in force.
 
-    with pytest.raises(ConfigError, match="is being changed by git"):
+
+@pytest.fixture
+def lock(tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lock of a git that was ended a moment ago."""
+    monkeypatch.setattr(reading, "SETTLE_AT_MOST", 0.3)
+    Work.made(tmp_path).commit()
+    lock = tmp_path / ".git" / "index.lock"
+    lock.touch()
+    return lock
+
+
+def meddle(act: Callable[[], object], *, until: threading.Event) -> threading.Thread:
+    """Do something again and again, in a thread of its own."""
+
+    def work() -> None:
+        while not until.wait(0.01):
+            act()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_start_reads_past_a_lock_that_nobody_touches_and_names_it(
+    tmp_path: Path, lock: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog, look = read_first(settings_in(tmp_path))
+
+    assert sorted(catalog.schedules) == ["a1", "b1"]
+    assert catalog.commit
+    assert look
+    assert look.shows_the_same(look_at(settings_in(tmp_path)))
+    assert lock.exists()
+    (said,) = caplog.records
+    assert said.levelno == logging.WARNING
+    assert said.message.startswith("schedules are read although git has a lock, which seems to be left over")
+    assert vars(said)["lock"] == str(lock)
+
+
+@pytest.mark.parametrize("which", ["the lock", "a file"])
+def test_a_start_reads_nothing_while_git_is_at_work(tmp_path: Path, lock: Path, which: str) -> None:
+    touched = lock if which == "the lock" else tmp_path / "schedules" / "a.yaml"
+    done = threading.Event()
+    busy = meddle(touched.touch, until=done)
+    try:
+        with pytest.raises(ConfigError, match=f"is being changed by git, .*: {lock} is there"):
+            read_catalog(settings_in(tmp_path))
+    finally:
+        done.set()
+        busy.join()
+
+
+def test_an_old_lock_does_not_hold_up_a_start(
+    tmp_path: Path, lock: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reading, "SETTLE_AT_MOST", 10.0)
+    made = lock.stat().st_mtime - reading.LEFT_OVER_AFTER
+    os.utime(lock, (made, made))
+
+    began = time.monotonic()
+    assert sorted(read_catalog(settings_in(tmp_path)).schedules) == ["a1", "b1"]
+    assert time.monotonic() - began < reading.SETTLE_AT_MOST
+    assert [vars(each)["lock"] for each in caplog.records] == [str(lock)]
+
+
+def test_a_lock_is_not_known_by_its_name(tmp_path: Path, lock: Path) -> None:
+    """A new git begins its work right after the lock of another was found to be left over."""
+    left_over = look_at(settings_in(tmp_path)).lock
+    beside = lock.with_name("other")
+    beside.touch()
+    beside.rename(lock)
+
+    refused = read_settled(settings_in(tmp_path), left_over=left_over)
+
+    assert refused.catalog is None
+    assert refused.left_over == look_at(settings_in(tmp_path)).lock != left_over
+
+
+def test_problems_of_the_files_end_a_start_whether_there_is_a_lock_or_not(
+    tmp_path: Path, schedules: Path, lock: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(schedules, a="schedules: {}\nmore: 1\n")
+
+    with pytest.raises(ConfigError, match=r"a\.yaml:2:1: "):
         read_catalog(settings_in(tmp_path))
+    assert caplog.records == []
+
+
+async def test_a_reload_is_refused_while_the_lock_of_the_start_is_there(tmp_path: Path, lock: Path) -> None:
+    async with a_house(tmp_path, watch=True) as house:
+        await house.passes(20)
+        read_by_itself = house.readings
+        refused = await house.reload()
+        os.remove(lock)  # noqa: PTH107 - a Path would be one that blocks
+        again = await house.reload()
+
+        assert read_by_itself == 0
+        assert refused.outcome is REFUSED
+        assert f"{lock} is there" in refused.problems[0]
+        assert (again.outcome, house.in_force) == (UNCHANGED, ["a1", "b1"])

@@ -62,7 +62,7 @@ async def alone(settings: Settings, environ: Mapping[str, str], clock: Clock) ->
 
     The files and the keys are read when what is asked for needs them. At the end attempts under way may end,
     for `DRAIN`; what is not final then is for the next daemon. Raises LedgerError where there is no ledger,
-    or one of another version, and LedgerUnusable where a daemon keeps it.
+    or one of another version, and LedgerTaken, without waiting, where a daemon or another command keeps it.
     """
     async with AsyncExitStack() as stack:
         # A reader makes no ledger where there is none, and does not bring an older one to our version.

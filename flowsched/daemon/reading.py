@@ -26,6 +26,9 @@ MASS_CHANGE = "mass-change"
 SETTLE_AT_MOST = 30.0
 """Real seconds that files which keep changing are read again for."""
 
+LEFT_OVER_AFTER = 600.0
+"""Seconds from the making of git's lock until a start takes it at once as left over."""
+
 TICK = 0.02
 """Real seconds before a reading, in which nothing may change.
 
@@ -37,6 +40,7 @@ SETTLE_PAUSE = 0.1
 """Real seconds before files that have changed are read again."""
 
 
+_BY_GIT = "is being changed by git, or git was ended while it did so"
 AT_REST = "files that stay as they are for a moment"
 
 
@@ -55,19 +59,32 @@ class Course(Trail):
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """The lock under which git changes the files of their work tree just now, or did when it was ended."""
+
+    path: str
+    mark: object
+    """By which it is told from another one of the same path."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """How the files look from outside."""
 
     print: Fingerprint
     beside: frozenset[str]
     """The files named by others that it is a look at, too."""
-    locked: str | None = None
-    """The lock under which git changes the files of their work tree just now; None: there is none."""
+    lock: Lock | None = None
+    """Git's; None: it has none."""
 
-    def unrest(self, later: Look) -> str | None:
-        """Return what shows, by a later look, that somebody is at the files; None: nothing does."""
-        if lock := self.locked or later.locked:
-            return f"is being changed by git, or git was ended while it did so: {printable(lock)} is there"
+    def unrest(self, later: Look, left_over: Lock | None = None) -> str | None:
+        """Return what shows, by a later look, that somebody is at the files; None: nothing does.
+
+        A lock that is known to be left over shows nothing.
+        """
+        lock = next((each for each in (self.lock, later.lock) if each not in (None, left_over)), None)
+        if lock is not None:
+            return f"{_BY_GIT}: {printable(lock.path)} is there"
         path = self.print.change(later.print)
         return None if path is None else f"keeps changing, last {printable(path.removesuffix('@'))}"
 
@@ -85,6 +102,8 @@ class Reading:
     """Empty where there is a catalog."""
     look: Look | None
     """How the files looked; None where they may be read some time though they look the same then."""
+    left_over: Lock | None = None
+    """The lock that has kept all from being read, where nobody has touched it, or the files, all the time."""
 
 
 def read_catalog(settings: Settings) -> Catalog:
@@ -97,11 +116,35 @@ def read_catalog(settings: Settings) -> Catalog:
 
 
 def read_first(settings: Settings) -> tuple[Catalog, Look | None]:
-    """Do so, and return how the files looked as well; None: they may be read otherwise and look the same."""
-    reading = read_settled(settings)
+    """Do so, and return how the files looked as well; None: they may be read otherwise and look the same.
+
+    A lock that git seems to have left over keeps nothing from being read here, unlike later: there is no
+    earlier catalog that could stay in force, and a machine that has lost its power shall fire again.
+    """
+    left_over = _old_lock(settings)
+    reading = read_settled(settings, left_over=left_over)
+    if reading.left_over is not None:
+        left_over = reading.left_over
+        reading = read_settled(settings, left_over=left_over)
     if reading.catalog is None:
         raise ConfigError(reading.problems)
+    if left_over is not None and os.path.lexists(left_over.path):
+        log.warning(
+            "schedules are read although git has a lock, which seems to be left over; reloads are refused"
+            " until it is removed",
+            extra={"lock": printable(left_over.path)},
+        )
     return reading.catalog, reading.look
+
+
+def _old_lock(settings: Settings) -> Lock | None:
+    """Return git's lock where it was made so long ago that no git can be at work any more."""
+    lock = look_at(settings).lock
+    try:
+        age = 0.0 if lock is None else SystemClock().now().timestamp() - os.lstat(lock.path).st_mtime
+    except OSError:  # it has gone meanwhile, or cannot be looked at
+        return None
+    return lock if age >= LEFT_OVER_AFTER else None
 
 
 def look_at(settings: Settings, beside: frozenset[str] = frozenset()) -> Look:
@@ -112,34 +155,41 @@ def look_at(settings: Settings, beside: frozenset[str] = frozenset()) -> Look:
         signs = None
     if signs is None:
         return Look(fingerprint(settings.schedules, beside), beside)
-    marked = (*beside, str(signs.lock), *map(str, signs.head))
-    locked = str(signs.lock) if os.path.lexists(signs.lock) else None
-    return Look(fingerprint(settings.schedules, marked), beside, locked)
+    path = str(signs.lock)
+    there = os.path.lexists(path)
+    marks = fingerprint(settings.schedules, (*beside, path, *map(str, signs.head)))
+    return Look(marks, beside, Lock(path, marks.files.get(path)) if there else None)
 
 
-def read_settled(settings: Settings, course: Course | None = None) -> Reading:
+def read_settled(
+    settings: Settings, course: Course | None = None, *, left_over: Lock | None = None
+) -> Reading:
     """Read the schedules as they are at one moment; blocks.
 
     A reading counts only where the files look the same before and after it, and no git is at work in their
-    work tree. Else they are read again, for up to SETTLE_AT_MOST; then that is their problem.
+    work tree, as its lock shows unless it is `left_over`. Else they are read again, for up to SETTLE_AT_MOST;
+    then that is their problem.
     """
     course = course or Course()
     clock = SystemClock()
     until = clock.monotonic() + SETTLE_AT_MOST
     beside: frozenset[str] = frozenset()
+    begun: Look | None = None
     while True:
         first = look_at(settings, beside)
+        begun = begun or first
         course.rest(TICK)
         before = look_at(settings, beside)
-        unstable = first.unrest(before)
+        unstable = first.unrest(before, left_over)
         if unstable is None:
             reading = _read(settings, before, course)
             beside = frozenset(course.beside)
-            unstable = before.unrest(look_at(settings, beside))
+            unstable = before.unrest(look_at(settings, beside), left_over)
             if unstable is None:
                 return reading
         if clock.monotonic() >= until or course.given_up.is_set():
-            return Reading(None, (_problem(settings, unstable),), before)
+            untouched = begun.unrest(before, begun.lock) is None
+            return Reading(None, (_problem(settings, unstable),), before, begun.lock if untouched else None)
         course.rest(SETTLE_PAUSE)
 
 

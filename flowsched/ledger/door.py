@@ -217,7 +217,7 @@ class Ledger(LedgerReader):
         """Open the ledger as `open` does, and be its one daemon until it is closed or the process ends.
 
         A daemon takes up what a former process left unfinished, which must not be another that is alive.
-        Raises also LedgerUnusable, naming the other process, where there is one.
+        Raises also LedgerTaken, naming the other process, where there is one.
         """
         lock = await asyncio.to_thread(_hold, url)
         try:
@@ -418,14 +418,16 @@ class Ledger(LedgerReader):
         await self._writer.do(lambda books: books.actions.record(action))
 
     async def ping(self) -> None:
-        """Return when both threads have answered; raises LedgerError where the one that reads had trouble.
+        """Return when both threads have answered; raises LedgerError where one did with trouble.
 
-        Nothing is locked: whether the ledger can be written is shown by what has to be.
+        Nothing is locked as long as all that had to be written was. After it was not, something is written
+        that changes nothing: so the trouble is told until it is over, also where nobody else writes.
         """
-        answer = self._writer.answers()
-        read, _ = await asyncio.gather(super().ping(), answer, return_exceptions=True)
-        if read is not None:
-            raise read
+        troubled = self._writer.trouble is not None
+        written = self._writer.do(lambda books: books.touch()) if troubled else self._writer.answers()
+        for error in await asyncio.gather(super().ping(), written, return_exceptions=True):
+            if isinstance(error, BaseException):
+                raise error
 
     async def record_watch(
         self, run_id: int, at: datetime, state: FlowState, sighting: Sighting | None

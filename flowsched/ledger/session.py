@@ -97,7 +97,7 @@ def open_to_write(url: str) -> tuple[Session, Session]:
 def hold(url: str) -> int:
     """Become the one daemon of a ledger; return the descriptor of the lock, which closing it frees. Blocks.
 
-    Raises LedgerError; LedgerUnusable where another process is that daemon.
+    Raises LedgerError; LedgerTaken where another process is that daemon.
     """
     database = _database(url)
     database.create()

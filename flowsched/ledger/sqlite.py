@@ -17,7 +17,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from flowsched.errors import LedgerError, LedgerUnusable
+from flowsched.errors import LedgerError, LedgerTaken, LedgerUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -158,7 +158,7 @@ class SqliteFile:
         """Take the lock that only one daemon can hold, and return its descriptor; closing that frees it.
 
         The lock is on a file of its own, beside the ledger, and ends with the process, however it ends.
-        Raises LedgerUnusable, naming the holder's process id, where another process has it.
+        Raises LedgerTaken, naming the holder's process id, where another process has it.
         """
         path = f"{self.path}.daemon"
         try:
@@ -170,9 +170,9 @@ class SqliteFile:
         except BlockingIOError as error:
             holder = os.read(lock, 100).decode(errors="replace").partition("\n")[0] or "unknown"
             os.close(lock)
-            raise self._unusable(
-                f"is kept by another daemon (process {holder}): stop that one first,"
-                " or give this one a ledger of its own"
+            raise LedgerTaken(
+                f"the ledger {self.path} is kept by another daemon, or by a command that works without one"
+                f" (process {holder}): wait for its end or stop it, or give this one a ledger of its own"
             ) from error
         try:
             self._require_its_own_wal(os.read(lock, 100).decode(errors="replace").split())
