@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from flowsched.cli.runs import record_of
 from flowsched.control.documents import run_document, status_document
+from flowsched.control.history import RunsFound, RunsWanted, found_documents
 from flowsched.control.routes import answer, unpacked
-from flowsched.control.who import header_of, name_in, who
+from flowsched.control.who import header_of, is_unknown, name_in, who
 from flowsched.control.words import ailments, needs, sentence, unready
 from flowsched.errors import (
     ConfigError,
@@ -27,6 +27,7 @@ from flowsched.errors import (
 )
 from flowsched.model import (
     MOST_SHOWN,
+    AppliedCatalog,
     Commit,
     Origin,
     Phase,
@@ -90,7 +91,15 @@ async def ask(
             {"run": 17, "state": "failed", "reason": "why"},
             ("resolve", 17, RunState.FAILED, "bob", "why"),
         ),
-        ("GET", "/v1/runs/17", {}, ("run", 17)),
+        ("GET", "/v1/runs/17", {}, ("runs", RunsWanted(run_id=17))),
+        ("GET", "/v1/runs/17", {"attempts": "true"}, ("runs", RunsWanted(run_id=17, attempts=True))),
+        ("GET", "/v1/runs", {}, ("runs", RunsWanted())),
+        (
+            "GET",
+            "/v1/runs",
+            {"schedule": "a", "state": "failed", "limit": "3", "attempts": "true"},
+            ("runs", RunsWanted(schedule_id="a", state=RunState.FAILED, limit=3, attempts=True)),
+        ),
         ("GET", "/v1/actions", {"limit": "5"}, ("actions", 5)),
         ("GET", "/v1/catalogs", {}, ("catalogs", 50)),
         ("POST", "/v1/alert-test", {}, ("alert_test", None, "bob")),
@@ -127,6 +136,8 @@ async def test_each_path_asks_the_wheel_for_one_thing(
         ("POST", "/v1/cancel", {"run": 10**18, "reason": "why"}, "a whole number from 1"),
         ("POST", "/v1/resolve", {"run": 1, "state": "missed", "reason": "why"}, "allowed: triggered, failed"),
         ("GET", "/v1/actions", {"limit": "0"}, "from 1 to 10000"),
+        ("GET", "/v1/runs", {"limit": "10001"}, "from 1 to 10000"),
+        ("GET", "/v1/runs", {"state": "gone"}, "allowed: claimed, sending"),
         ("GET", "/v1/status", {"last_success": "perhaps"}, "allowed: true, false"),
     ],
 )
@@ -200,16 +211,38 @@ async def test_that_there_is_no_daemon_is_no_answer() -> None:
         await ask("GET", "/v1/status", wheel=wheel)
 
 
-def test_a_run_has_the_keys_that_runs_as_json_has() -> None:
+def test_a_run_is_plain_with_its_spans_in_seconds() -> None:
     run = a_run(watch=timedelta(hours=1), retry_at=NOW)
-    shown = record_of(run, None)
 
     document = run_document(run)
 
-    assert document.keys() == shown.keys() - {"flow_state"}
-    assert document["fire_time"] == "2026-01-01T00:00:00Z"
-    for key in ("retry", "watch", "source", "attempts_begun", "state"):
-        assert document[key] == shown[key]
+    assert (document["fire_time"], document["watch"]) == ("2026-01-01T00:00:00Z", 3600.0)
+    assert (document["attempts_begun"], document["state"]) == (run.attempts, run.state.value)
+    assert document["retry"]["deadline"] == run.retry.deadline.total_seconds()
+    assert document["source"] == str(run.source)
+    assert "attempts" not in document
+
+
+def test_a_run_that_is_looked_up_has_the_commit_that_was_in_force_when_it_was_claimed() -> None:
+    run = a_run(revision="r1", claimed_at=NOW)
+    early, later = (
+        AppliedCatalog(
+            revision="r1",
+            at=NOW + timedelta(hours=hours),
+            schedules=1,
+            enabled=1,
+            commit=Commit(id=name, author="Bob", at=NOW, clean=True),
+            tz_release=None,
+        )
+        for hours, name in ((-1, "a" * 40), (1, "b" * 40))
+    )
+
+    (known,) = found_documents(RunsFound([run], {}, {run.id: []}, [early, later]))
+    (unknown,) = found_documents(RunsFound([run], {}, None, [later]))
+
+    assert (known["commit"]["id"], known["flow_state"], known["attempts"]) == ("a" * 40, None, [])
+    assert unknown["commit"] is None
+    assert "attempts" not in unknown
 
 
 def test_a_status_is_plain_and_holds_the_last_successes_only_where_they_are_wanted() -> None:
@@ -278,6 +311,7 @@ ASTRAY = TargetStatus(name="eu", token_age=None, clock_offset=timedelta(9), cloc
         ({"health": STUCK}, "ledger does not answer, alarms last looked at 99 s ago"),
         ({"health": replace(HEALTH, ledger_error="locked")}, "ledger in trouble: locked"),
         ({"targets": (ASTRAY,)}, "clock of target eu"),
+        ({"broken_channels": {"mail": NOW}}, "alert channel mail: a message was given up at 14:00"),
     ],
 )
 def test_what_needs_a_person_is_said(more: dict[str, Any], says: str) -> None:
@@ -287,7 +321,7 @@ def test_what_needs_a_person_is_said(more: dict[str, Any], says: str) -> None:
 
 
 def test_a_daemon_that_is_well_needs_nobody_also_while_something_is_paused() -> None:
-    assert needs(a_status(pauses=(PAUSE,))) == ()
+    assert needs(a_status(pauses=(PAUSE,), failed=3)) == ()
     assert unready(a_status(pauses=(PAUSE,))) == ()
     assert ailments(HEALTH) == ()
 
@@ -322,6 +356,20 @@ def test_who_it_was_is_whom_the_kernel_names_and_whom_the_client_says(
     peer: str | None, claimed: str | None, by: str
 ) -> None:
     assert who(peer, claimed) == by
+
+
+NOT_ALL = "         0     100000      65536\n"
+ALL = "         0          0 4294967295\n"
+
+
+@pytest.mark.parametrize(
+    ("uid", "uid_map", "unknown"),
+    [(65_534, NOT_ALL, True), (1000, NOT_ALL, False), (65_534, ALL, False), (65_534, "", True)],
+)
+def test_nobody_is_a_user_like_any_other_where_all_users_are_known(
+    uid: int, uid_map: str, *, unknown: bool
+) -> None:
+    assert is_unknown(uid, 65_534, uid_map) is unknown
 
 
 @pytest.mark.parametrize("name", ["bob", "Jörg Müller", "bob@EXAMPLE.ORG", "a (b)", "50%"])

@@ -12,6 +12,8 @@ import shutil
 import socket
 import stat
 import tempfile
+import threading
+import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -20,22 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowsched.control import connections
+from flowsched.control import connections, logins
 from flowsched.control.client import Client
+from flowsched.control.logins import Logins
 from flowsched.control.routes import _ROUTES
-from flowsched.control.server import MOST_BYTES, Server, _login_name
+from flowsched.control.server import MOST_BYTES, Server
 from flowsched.control.sockets import control_socket
 from flowsched.errors import (
     ConfigError,
     ControlRefusal,
     FlowschedError,
     LedgerError,
+    NoAnswer,
     NoDaemon,
     UsageError,
 )
 from flowsched.model import Phase, Settings
 from tests.builders import a_target
-from tests.fakes import eventually
+from tests.fakes import all_have_run, eventually
 from tests.wheel import HEALTH, RemarkingWheel, a_status
 
 if TYPE_CHECKING:
@@ -155,10 +159,43 @@ async def test_whoever_acts_for_another_is_named_with_whom_it_is_for(place: Plac
     assert place.wheel.asked == [("reload", f"{ME} (for Jörg)", True)]
 
 
-async def test_a_user_without_a_name_is_a_number_and_one_of_another_namespace_is_nobody() -> None:
-    assert await _login_name(os.getuid()) == ME
-    assert await _login_name(4_000_123) == "4000123"
-    assert await _login_name(65_534) is None
+async def test_a_user_without_a_name_is_a_number() -> None:
+    assert await Logins().name_of(os.getuid()) == ME
+    assert await Logins().name_of(4_000_123) == "4000123"
+
+
+async def test_a_register_of_users_that_hangs_is_asked_once_and_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answers, me = list[int](), threading.Event(), pwd.getpwuid(os.getuid())
+
+    def hangs(uid: int) -> pwd.struct_passwd:
+        asked.append(uid)
+        answers.wait(20)
+        return me
+
+    monkeypatch.setattr(pwd, "getpwuid", hangs)
+    monkeypatch.setattr(logins, "LOOK_UP", 0.05)
+    known, began = Logins(), time.perf_counter()
+    meanwhile = [await known.name_of(7) for _ in range(3)]
+    assert time.perf_counter() - began < 0.9
+    answers.set()
+    await eventually(known._asked[7].name.done)
+
+    assert (meanwhile, asked) == (["7"] * 3, [7])
+    assert await known.name_of(7) == ME
+    monkeypatch.setattr(logins, "KEPT", 0.0)
+    assert await known.name_of(7) == ME
+    assert asked == [7, 7]
+
+
+async def test_only_so_many_users_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logins, "MOST_KEPT", 3)
+    known = Logins()
+    for uid in range(4_000_000, 4_000_010):
+        assert await known.name_of(uid) == str(uid)
+
+    assert len(known._asked) <= 3
 
 
 async def test_errors_of_the_wheel_reach_the_caller_as_they_were(place: Place) -> None:
@@ -182,7 +219,7 @@ async def test_an_answer_may_take_long_where_nobody_sets_a_limit(place: Place) -
 
     waiting = asyncio.create_task(place.client().ask("POST", "/v1/reload"))
     await eventually(lambda: place.wheel.asked)
-    with pytest.raises(NoDaemon, match=r"has not answered within 0\.1 s"):
+    with pytest.raises(NoAnswer, match=r"has not answered within 0\.1 s; what was asked for may be done$"):
         await place.client().ask("POST", "/v1/reload", within=0.1)
     done.set()
 
@@ -248,7 +285,19 @@ async def test_a_daemon_that_ends_before_it_answers_leaves_open_whether_it_was_d
     await eventually(lambda: place.wheel.asked)
     await place.close()
 
-    with pytest.raises(NoDaemon, match="what was asked for may be done"):
+    with pytest.raises(NoAnswer, match="what was asked for may be done"):
+        await waiting
+
+
+async def test_of_what_changes_nothing_it_is_not_said_that_it_may_be_done(place: Place) -> None:
+    await place.open()
+    place.wheel.before_the_answer = asyncio.Event().wait
+
+    waiting = asyncio.create_task(place.client().ask("GET", "/v1/runs/1"))
+    await eventually(lambda: place.wheel.asked)
+    await place.close()
+
+    with pytest.raises(NoAnswer, match=r"has closed the connection before it answered$"):
         await waiting
 
 
@@ -446,6 +495,8 @@ POST = b"POST /v1/reload HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-len
         (b"POST /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", 405),
         (b"GET /v1/status?no=such HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 400),
         (b"GET /v1/%00%ff HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 404),
+        (b"GET /v1/runs/1%0a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 404),
+        (POST % (11, b'{"wait": 1}'), 400),
     ],
 )  # fmt: skip
 async def test_garbled_huge_and_wrong_requests_are_refused_and_harm_nobody(
@@ -458,6 +509,29 @@ async def test_garbled_huge_and_wrong_requests_are_refused_and_harm_nobody(
     assert received.split()[1] == str(status).encode()
     assert place.wheel.asked == []
     assert (await place.client().ask("GET", "/v1/status"))["version"] == "1.2.3"
+
+
+@pytest.mark.parametrize("host", [b"[", b"", b"a b", b"x#"])
+async def test_the_host_of_a_request_changes_nothing(place: Place, host: bytes) -> None:
+    await place.open()
+
+    received = await place.says(b"GET /v1/status HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n\r\n" % host)
+
+    assert received.split()[1] == b"200"
+
+
+@pytest.mark.parametrize("path", [b"/healthz", b"/v1/status"])
+async def test_a_body_that_is_no_body_is_refused_without_a_word_in_the_log(
+    place: Place, caplog: pytest.LogCaptureFixture, path: bytes
+) -> None:
+    await place.open()
+    raw = b"GET %s HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nZZZ\r\n" % path
+
+    received = await place.says(raw)
+    await all_have_run()
+
+    assert received.split()[1] == b"400"
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
 
 
 HUGE = 600_000 * b"x"
@@ -526,11 +600,30 @@ async def test_who_comes_when_there_are_too_many_is_sent_away_and_the_others_are
     kept = [await place.connect() for _ in range(3)]
     await asyncio.sleep(0)
 
-    with pytest.raises(NoDaemon):
-        await place.client().ask("GET", "/v1/status")
+    for method, path in (("GET", "/v1/status"), ("POST", "/v1/reload")):
+        with pytest.raises(LedgerError, match="too many connections at once just now; try again"):
+            await place.client().ask(method, path)
+    assert place.wheel.asked == []
     kept.pop()[1].close()
     await asyncio.sleep(0.05)
     assert (await place.client().ask("GET", "/v1/status"))["version"] == "1.2.3"
+    for _, writer in kept:
+        writer.close()
+
+
+async def test_who_fills_up_the_port_locks_nobody_out_of_the_socket(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST", 3)
+    monkeypatch.setattr(connections, "MOST_OVER_TCP", 2)
+    await place.open(tcp=True)
+    kept = [await asyncio.open_connection("127.0.0.1", place.port) for _ in range(2)]
+    kept += [await place.connect() for _ in range(2)]
+    await asyncio.sleep(0)
+
+    assert (await place.get("/healthz"))[0] == 503
+    for _ in range(5):
+        assert (await place.client().ask("GET", "/v1/status"))["version"] == "1.2.3"
     for _, writer in kept:
         writer.close()
 
@@ -602,3 +695,12 @@ def test_the_page_about_control_names_every_path() -> None:
         (row,) = (row for row in page.splitlines() if row.startswith(f"| `{method} {path}` |"))
         fields = row.split("|")[2]
         assert all(f"`{name}`" in fields for name in known - {"run"} if path != "/v1/runs/ID")
+
+
+async def test_whether_it_is_alive_is_told_without_all_that_a_status_costs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.open(tcp=True)
+    monkeypatch.setattr(place.wheel, "status", None)
+
+    assert await place.get("/healthz") == (200, {"alive": True, "why": []})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import ssl
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from flowsched.control.routes import unpacked
 from flowsched.control.sockets import address_of
 from flowsched.control.who import BY, header_of
-from flowsched.errors import FlowschedError, NoDaemon
+from flowsched.errors import FlowschedError, NoAnswer, NoDaemon
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,15 +53,20 @@ class Client:
         """Ask, and return the document of the answer; for a GET the fields go into the query.
 
         `within` is how many real seconds the daemon may take to answer; None: as long as it wants. Raises
-        NoDaemon where nobody answers, with the reason, and else what `routes.unpacked` raises.
+        NoDaemon where nobody took the connection, NoAnswer where somebody did and gave no answer, both with
+        the reason, and else what `routes.unpacked` raises.
         """
         import httpx  # noqa: PLC0415 - heavy, and not every command needs it
 
         if not self._socket:
             raise NoDaemon("a daemon cannot be asked, as flowsched.yaml names no control.socket")
         fields: dict[str, Any] = {} if not body else {"params" if method == "GET" else "json": dict(body)}
-        try:
-            with address_of(self._socket) as address:
+        with ExitStack() as stack:
+            try:
+                address = stack.enter_context(address_of(self._socket))
+            except OSError as error:
+                raise self._nobody(error) from None
+            try:
                 async with httpx.AsyncClient(
                     transport=httpx.AsyncHTTPTransport(uds=address, verify=_NO_TLS),
                     base_url="http://flowsched",
@@ -69,8 +75,12 @@ class Client:
                     trust_env=False,
                 ) as client:
                     response = await client.request(method, path, **fields)
-        except (httpx.TransportError, OSError) as error:
-            raise self._nobody(error, within) from None
+            except (httpx.TransportError, OSError) as error:
+                # Only of a connection that was never made it is sure that nothing was asked.
+                if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
+                    raise self._nobody(error) from None
+                late = isinstance(error, httpx.TimeoutException)
+                raise self._no_answer(method, within if late else None) from None
         try:
             document = response.json()
         except ValueError:
@@ -79,20 +89,20 @@ class Client:
             raise FlowschedError(f"what answers on {self._socket} is no flowsched")
         return unpacked(response.status_code, document)
 
-    def _nobody(self, error: Exception, within: float | None) -> NoDaemon:
-        import httpx  # noqa: PLC0415 - as above
-
-        if isinstance(error, httpx.ConnectTimeout):
-            return NoDaemon(_WHY[errno.EAGAIN].format(path=self._socket))
-        if isinstance(error, httpx.TimeoutException):
-            return NoDaemon(f"the daemon on {self._socket} has not answered within {within:g} s")
+    def _nobody(self, error: Exception) -> NoDaemon:
         cause = _os_error(error)
-        if isinstance(error, httpx.ConnectError | OSError) and cause is not None:
+        if cause is None or isinstance(cause, TimeoutError):
+            why = _WHY[errno.EAGAIN]
+        else:
             why = _WHY.get(cause.errno or 0, f"{{path}} cannot be used: {cause.strerror or cause}")
-            return NoDaemon(why.format(path=self._socket))
-        return NoDaemon(
-            f"the daemon on {self._socket} has ended before it answered; what was asked for may be done"
-        )
+        return NoDaemon(why.format(path=self._socket))
+
+    def _no_answer(self, method: str, within: float | None) -> NoAnswer:
+        how = "has closed the connection before it answered"
+        if within is not None:
+            how = f"has not answered within {within:g} s"
+        done = "" if method == "GET" else "; what was asked for may be done"
+        return NoAnswer(f"the daemon on {self._socket} {how}{done}")
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST = 512
-"""Connections at once over all sockets; who comes then is sent away."""
+"""Connections at once over a local socket; who comes then is told so, and sent away."""
+
+MOST_OVER_TCP = 32
+"""And over a TCP port: whoever can reach it must not have a share in what the local socket has."""
 
 PATIENCE = 10.0
 """Real seconds that a client gets to say what it wants, and to take what it has asked for."""
@@ -36,6 +39,12 @@ GRACE = 1.0
 MOST_HEADERS = 16 * 1024
 """Bytes of a request's head."""
 
+_TOO_MANY = b'{"error":"the daemon has too many connections at once just now; try again"}'
+_SENT_AWAY = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%s"
+) % (len(_TOO_MANY), _TOO_MANY)
+
 _CREDENTIALS = struct.Struct("3i")
 """struct ucred: process, user, group (unix(7))."""
 
@@ -44,8 +53,7 @@ class Listening:
     """Sockets that are answered on, until they are closed."""
 
     def __init__(self) -> None:
-        self._servers: list[asyncio.Server] = []
-        self._state = ServerState()
+        self._servers: list[tuple[asyncio.Server, ServerState]] = []
 
     async def listen(self, listener: socket.socket, app: ASGIApp) -> None:
         """Answer with `app` on a socket that listens; `scope["state"]["peer"]` is who is at the other end.
@@ -64,13 +72,16 @@ class Listening:
             h11_max_incomplete_event_size=MOST_HEADERS,
         )
         config.load()
+        # Of its own: who fills up one socket locks nobody out of another.
+        state = ServerState()
+        most = MOST if listener.family == socket.AF_UNIX else MOST_OVER_TCP
         loop = asyncio.get_running_loop()
-        made = await loop.create_server(lambda: _Connection(config, self._state), sock=listener)
-        self._servers.append(made)
+        made = await loop.create_server(lambda: _Connection(config, state, most), sock=listener)
+        self._servers.append((made, state))
 
     async def aclose(self) -> None:
         """Take no more connections, give answers under way GRACE seconds to be given in, cut off the rest."""
-        for server in self._servers:
+        for server, _ in self._servers:
             server.close()
         open_ = self._connections()
         for connection in open_:
@@ -79,13 +90,13 @@ class Listening:
         for connection in self._connections():
             connection.transport.abort()
         await asyncio.sleep(0)  # the applications are told that they speak to nobody
-        tasks = list(self._state.tasks)
+        tasks = [task for _, state in self._servers for task in state.tasks]
         for task in tasks:
             task.cancel()
         await _over(tasks, GRACE)
 
     def _connections(self) -> list[_Connection]:
-        return [cast("_Connection", each) for each in self._state.connections]
+        return [cast("_Connection", each) for _, state in self._servers for each in state.connections]
 
 
 async def _over(futures: Iterable[asyncio.Future[None]], within: float) -> None:
@@ -96,8 +107,9 @@ async def _over(futures: Iterable[asyncio.Future[None]], within: float) -> None:
 class _Connection(H11Protocol):
     """A connection that nobody can hold without doing something."""
 
-    def __init__(self, config: Config, state: ServerState) -> None:
+    def __init__(self, config: Config, state: ServerState, most: int) -> None:
         super().__init__(config, state, {})
+        self._most = most
         self.gone: asyncio.Future[None] = self.loop.create_future()
         self._asking: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
@@ -106,8 +118,9 @@ class _Connection(H11Protocol):
         """Send away whoever is too many; else wait for a request."""
         super().connection_made(transport)
         self.app_state = {"peer": _peer(transport)}
-        if len(self.connections) > MOST:
-            transport.abort()
+        if len(self.connections) > self._most:
+            transport.write(_SENT_AWAY)
+            transport.close()
             return
         transport.set_write_buffer_limits(high=0)  # so that we hear of whatever is not taken at once
         self._wait_for_a_request()
@@ -116,6 +129,14 @@ class _Connection(H11Protocol):
         """Go on with the request; the time that it has does not begin anew."""
         super().data_received(data)
         self._wait_for_a_request()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a request that cannot be read on; whoever is about to answer it has nobody to tell."""
+        super().send_400_response(msg)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""

@@ -13,7 +13,7 @@ from flowsched.model import MOST_SHOWN, Source
 from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
-    from flowsched.model import Action, AppliedCatalog, Pause, Reload, Run, Status
+    from flowsched.model import Action, AppliedCatalog, Attempt, Commit, Pause, Reload, Run, Status, Watch
 
 Document = dict[str, Any]
 """A JSON object; its keys are the names of the record's fields unless it is said otherwise."""
@@ -27,6 +27,21 @@ def run_document(run: Run) -> Document:
     document = _fields(run)
     document["attempts_begun"] = document.pop("attempts")
     return document
+
+
+def watch_document(watch: Watch) -> Document:
+    """Return what became of the flow of a run."""
+    return {name: _plain(getattr(watch, name)) for name in ("state", "status", "started", "ended", "until")}
+
+
+def attempt_document(attempt: Attempt) -> Document:
+    """Return one trigger call of a run."""
+    return _fields(attempt)
+
+
+def commit_document(commit: Commit) -> Document:
+    """Return a commit."""
+    return _fields(commit)
 
 
 def pause_document(pause: Pause) -> Document:

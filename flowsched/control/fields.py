@@ -87,9 +87,9 @@ def one_of(*members: E) -> Callable[[str, object], E]:
 
 def yes_or_no(name: str, value: object) -> bool:
     """Read true or false, also as a query has it."""
-    if value in (True, "true"):
+    if value is True or value == "true":
         return True
-    if value in (False, "false"):
+    if value is False or value == "false":
         return False
     raise Refused(f"{name} is {_shown(value)}", "true, false")
 

@@ -8,9 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from flowsched.control.history import RunsFound, RunsWanted
     from flowsched.model import (
         Action,
         AppliedCatalog,
+        Health,
         Origin,
         Pause,
         Reload,
@@ -31,11 +33,18 @@ class Wheel(Protocol):
     def status(self) -> Status:
         """Return how the daemon stands."""
 
+    def health(self) -> Health:
+        """Return whether it is alive; costs next to nothing."""
+
     async def reload(self, by: str, *, wait: bool = True) -> Reload | None:
         """Have the schedules read anew, and return what came of it when it is over; None: not waited for."""
 
-    async def accept(self, digest: str, by: str, reason: str | None) -> Reload:
-        """Accept the catalog that is held, by how its revision begins, and return what came of it."""
+    async def accept(self, digest: str, by: str, reason: str | None) -> Reload | None:
+        """Accept what the schedule files are now, if its revision begins with `digest`.
+
+        Have it put in force, and return what came of it; None: there is no daemon, and the next one that
+        starts does so. Files that cannot be used are refused, with their problems.
+        """
 
     async def trigger(
         self, schedule_id: str, at: datetime | None, origin: Origin, by: str, reason: str | None
@@ -68,8 +77,8 @@ class Wheel(Protocol):
     async def resolve(self, run_id: int, state: RunState, by: str, reason: str) -> Run:
         """Settle a run in doubt as triggered or failed, and return it."""
 
-    async def run(self, run_id: int) -> Run | None:
-        """Return a run; None: the ledger has none with this number."""
+    async def runs(self, wanted: RunsWanted) -> RunsFound:
+        """Return runs of the ledger; raises `history.NotFoundError` as `history.look_up` does."""
 
     async def actions(self, limit: int) -> Sequence[Action]:
         """Return at most so many things that people have done, newest first."""

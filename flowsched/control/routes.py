@@ -31,6 +31,7 @@ from flowsched.control.fields import (
     required,
     yes_or_no,
 )
+from flowsched.control.history import NotFoundError, RunsWanted, found_documents
 from flowsched.errors import (
     ControlRefusal,
     FlowschedError,
@@ -46,7 +47,6 @@ from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
     from flowsched.control.ports import Wheel
-    from flowsched.model import Run
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,6 @@ MOST_SHOWN_AT_ONCE = 10_000
 _MOST_RUNS = 10**18 - 1
 _RUN = re.compile(r"/v1/runs/([1-9][0-9]{0,17})", re.ASCII)
 _RUN_ID = number(1, _MOST_RUNS)
-
-
-class _NotFoundError(FlowschedError):
-    """What the path names is not there."""
 
 
 class _WrongMethodError(FlowschedError):
@@ -100,7 +96,7 @@ def unpacked(status: int, document: Document) -> Document:
 _STATUSES: dict[type[FlowschedError], int] = {
     Refused: 400,
     UsageError: 400,
-    _NotFoundError: 404,
+    NotFoundError: 404,
     _WrongMethodError: 405,
     LedgerRefusal: 409,
     LedgerError: 503,
@@ -126,7 +122,7 @@ async def _done(wheel: Wheel, method: str, path: str, body: Body, by: str) -> Do
     if match := _RUN.fullmatch(path):
         path, body = "/v1/runs/ID", {**body, "run": match[1]}
     if path not in _ROUTES:
-        raise _NotFoundError(f"there is nothing at {quoted(path)}; docs/control.md says what there is")
+        raise NotFoundError(f"there is nothing at {quoted(path)}; docs/control.md says what there is")
     allowed, known, do = _ROUTES[path]
     if method != allowed:
         raise _WrongMethodError(f"{path} is not to be asked with {quoted(method)}; allowed: {allowed}")
@@ -150,7 +146,7 @@ async def _reload(wheel: Wheel, body: Body, by: str) -> Document:
 
 async def _accept(wheel: Wheel, body: Body, by: str) -> Document:
     reload = await wheel.accept(required(body, "digest", line), by, optional(body, "reason", line))
-    return {"reload": reload_document(reload)}
+    return {"reload": reload and reload_document(reload)}
 
 
 async def _trigger(wheel: Wheel, body: Body, by: str) -> Document:
@@ -199,11 +195,21 @@ async def _resolve(wheel: Wheel, body: Body, by: str) -> Document:
 
 
 async def _run(wheel: Wheel, body: Body, _: str) -> Document:
-    run_id = required(body, "run", _RUN_ID)
-    run: Run | None = await wheel.run(run_id)
-    if run is None:
-        raise _NotFoundError(f"there is no run {run_id} in the ledger; `flowsched runs` shows their numbers")
-    return run_document(run)
+    attempts = optional(body, "attempts", yes_or_no) is True
+    found = await wheel.runs(RunsWanted(run_id=required(body, "run", _RUN_ID), attempts=attempts))
+    return found_documents(found)[0]
+
+
+async def _runs(wheel: Wheel, body: Body, _: str) -> Document:
+    state = optional(body, "state", one_of(*RunState))
+    wanted = RunsWanted(
+        schedule_id=optional(body, "schedule", line),
+        state=None if state is None else RunState(state),
+        limit=_limit(body),
+        attempts=optional(body, "attempts", yes_or_no) is True,
+    )
+    # There may be thousands of them: beside the loop, where fires wait for nobody.
+    return {"runs": await asyncio.to_thread(found_documents, await wheel.runs(wanted))}
 
 
 async def _actions(wheel: Wheel, body: Body, _: str) -> Document:
@@ -245,7 +251,8 @@ _ROUTES: dict[str, tuple[str, frozenset[str], _Do]] = {
     "/v1/resume": ("POST", frozenset({"scope", "name", "reason"}), _resume),
     "/v1/cancel": ("POST", frozenset({"run", "reason"}), _cancel),
     "/v1/resolve": ("POST", frozenset({"run", "state", "reason"}), _resolve),
-    "/v1/runs/ID": ("GET", frozenset({"run"}), _run),
+    "/v1/runs": ("GET", frozenset({"schedule", "state", "limit", "attempts"}), _runs),
+    "/v1/runs/ID": ("GET", frozenset({"run", "attempts"}), _run),
     "/v1/actions": ("GET", frozenset({"limit"}), _actions),
     "/v1/catalogs": ("GET", frozenset({"limit"}), _catalogs),
     "/v1/alert-test": ("POST", frozenset({"channel"}), _alert_test),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import pwd
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -16,11 +14,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flowsched.control.connections import PATIENCE, Listening
+from flowsched.control.logins import Logins
 from flowsched.control.routes import answer
 from flowsched.control.sockets import control_socket, tcp_socket
 from flowsched.control.who import BY, UNKNOWN, name_in, who
 from flowsched.control.words import ailments, sentence, unready
-from flowsched.errors import FlowschedError
+from flowsched.errors import FlowschedError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +37,6 @@ log = logging.getLogger(__name__)
 
 MOST_BYTES = 64 * 1024
 """Of the body of a request."""
-
-_LOOK_UP = 2.0
-"""Real seconds that the machine's register of users gets to name one."""
 
 
 class Server:
@@ -87,6 +83,7 @@ class _Asked:
     def __init__(self, wheel: Wheel, metrics: Page | None) -> None:
         self._wheel = wheel
         self._metrics = metrics
+        self._logins = Logins()
 
     def over_the_socket(self) -> Starlette:
         return _application(*self._open_to_all(), Route("/v1/{_:path}", self._v1, methods=_METHODS))
@@ -108,8 +105,7 @@ class _Asked:
         return Response(body, headers={"content-type": kind})
 
     async def _alive(self, _: Request) -> Response:
-        status = self._wheel.status()
-        why = ailments(status.health)
+        why = ailments(self._wheel.health())
         return JSONResponse({"alive": not why, "why": list(why)}, 503 if why else 200)
 
     async def _ready(self, _: Request) -> Response:
@@ -126,8 +122,8 @@ class _Asked:
             return _error(408, f"the request was not there within {PATIENCE:g} s")
         except FlowschedError as error:
             return _error(400, str(error))
-        by = UNKNOWN if request.method == "GET" else await _who(request)
-        status, document = await answer(self._wheel, request.method, request.url.path, body, by)
+        by = UNKNOWN if request.method == "GET" else await _who(request, self._logins)
+        status, document = await answer(self._wheel, request.method, request.scope["path"], body, by)
         return JSONResponse(document, status)
 
 
@@ -144,7 +140,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - as it was registered
     text = error.detail
     if error.status_code == 404 and text == "Not Found":  # noqa: PLR2004 - starlette's own words
-        text = f"there is nothing at {request.url.path} here"
+        text = f"there is nothing at {printable(request.scope['path'])} here"
     return _error(error.status_code, text)
 
 
@@ -153,7 +149,7 @@ async def _left(request: Request, error: Exception) -> Response:  # noqa: ARG001
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    path = request.url.path
+    path = request.scope["path"]
     log.critical("a page failed by a fault of flowsched", exc_info=error, extra={"path": path})
     return _error(500, "a fault of flowsched; its log says more")
 
@@ -182,27 +178,8 @@ async def _body(request: Request) -> Document:
     return fields
 
 
-async def _who(request: Request) -> str:
+async def _who(request: Request, logins: Logins) -> str:
     """Return who asks: the user at the other end of the socket, and who the client says it is."""
     uid = request.scope.get("state", {}).get("peer")
-    peer = None if uid is None else await _login_name(uid)
+    peer = None if uid is None else await logins.name_of(uid)
     return who(peer, name_in(request.headers.get(BY)))
-
-
-async def _login_name(uid: int) -> str | None:
-    """Return the name of a user; the number where there is none, None for one of another user namespace."""
-    if uid == _overflow_uid():
-        return None
-    try:
-        async with asyncio.timeout(_LOOK_UP):
-            return (await asyncio.to_thread(pwd.getpwuid, uid)).pw_name
-    except (KeyError, TimeoutError):
-        return str(uid)
-
-
-def _overflow_uid() -> int:
-    """Return the user id that the kernel shows for those that a user namespace has no name for."""
-    try:
-        return int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return 65_534

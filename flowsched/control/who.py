@@ -14,6 +14,8 @@ UNKNOWN = "unknown"
 _LONGEST = 64
 """Characters of a name."""
 
+_ALL_USERS = ["0", "0", str(2**32 - 1)]
+
 
 def who(peer: str | None, claimed: str | None) -> str:
     """Return by whom something is done, as the ledger has it.
@@ -25,6 +27,16 @@ def who(peer: str | None, claimed: str | None) -> str:
     if peer is None:
         return claimed or UNKNOWN
     return peer if claimed in (None, peer) else f"{peer} (for {claimed})"
+
+
+def is_unknown(uid: int, overflow: int, uid_map: str) -> bool:
+    """Tell whether a user id stands for all that a user namespace has no number for.
+
+    `overflow` is the id that the kernel shows for those, `uid_map` the text of /proc/self/uid_map
+    (user_namespaces(7)). Where that maps all ids to themselves there are no such users, and the id is that of
+    a user like any other.
+    """
+    return uid == overflow and uid_map.split() != _ALL_USERS
 
 
 def name_in(header: str | None) -> str | None:

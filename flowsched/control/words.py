@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowsched.model import SHORT, Phase, ReloadOutcome, RunState
+from flowsched.model import SHORT, Phase, ReloadOutcome, RunState, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,21 @@ def unready(status: Status) -> tuple[str, ...]:
     return tuple(_unready(status))
 
 
+def subject_of(scope: Scope, name: str | None) -> str:
+    """Return what a pause is about: `schedule NAME`, `target NAME`, or `all schedules`."""
+    return "all schedules" if scope is Scope.ALL else f"{scope} {name}"
+
+
+def state_in_words(state: str) -> str:
+    """Return a state of a run as a sentence has it."""
+    return state.replace("_", " ")
+
+
+def no_run(run_id: int) -> str:
+    """Say that the ledger has no run of this number."""
+    return f"there is no run {run_id} in the ledger; `flowsched runs` shows their numbers"
+
+
 def ailments(health: Health) -> tuple[str, ...]:
     """Return why a daemon does not count as alive, a line each; empty: it does."""
     if health.alive:
@@ -54,6 +69,8 @@ def _unready(status: Status) -> Iterator[str]:
     if not status.revision:
         yield "no catalog is in force"
     yield from ailments(status.health)
+    if status.health.ledger_error:
+        yield _in_trouble(status.health.ledger_error)
     if status.overdue:
         yield _overdue(status)
 
@@ -61,7 +78,7 @@ def _unready(status: Status) -> Iterator[str]:
 def _needs(status: Status) -> Iterator[str]:
     yield from ailments(status.health)
     if status.health.ledger_error:
-        yield f"ledger in trouble: {status.health.ledger_error}"
+        yield _in_trouble(status.health.ledger_error)
     if status.overdue:
         yield _overdue(status)
     if doubtful := status.counts.get(RunState.IN_DOUBT, 0):
@@ -74,6 +91,13 @@ def _needs(status: Status) -> Iterator[str]:
     for target in status.targets:
         if target.clock_is_off:
             yield f"clock of target {target.name} and of this machine differ"
+    for name, at in status.broken_channels.items():
+        since = _when(at, status.at)
+        yield f"alert channel {name}: a message was given up at {since}; try it with flowsched alert-test {name}"
+
+
+def _in_trouble(ledger_error: str) -> str:
+    return f"ledger in trouble: {ledger_error}"
 
 
 def _overdue(status: Status) -> str:
@@ -90,6 +114,8 @@ def _schedules(status: Status) -> str:
 def _troubles(status: Status) -> Iterator[str]:
     if not status.health.alive:
         yield "NOT ALIVE"
+    if status.health.ledger_error:
+        yield "LEDGER IN TROUBLE"
     if doubtful := status.counts.get(RunState.IN_DOUBT, 0):
         yield f"{doubtful} in doubt"
     if status.overdue:
