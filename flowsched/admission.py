@@ -155,24 +155,17 @@ class Pauses:
             self._by_subject.setdefault((pause.scope, pause.name), []).append(pause)
 
     def of(self, schedule: Schedule) -> tuple[Pause, ...]:
-        """Return those that cover a schedule, in the order in which they were set.
-
-        So does one of its former id: a rename ends no pause.
-        """
-        return self._covering(schedule.target, schedule.id, schedule.renamed_from)
+        """Return those that cover a schedule, in the order in which they were set."""
+        return self._covering(schedule.target, schedule.id)
 
     def of_term(self, term: Term) -> tuple[Pause, ...]:
         """Return those that cover the fires of a term, like `of`."""
         return self._covering(term.target, term.schedule_id)
 
-    def _covering(self, target: str | None, *schedule_ids: str | None) -> tuple[Pause, ...]:
+    def _covering(self, target: str | None, schedule_id: str) -> tuple[Pause, ...]:
         if not self._by_subject:
             return ()
-        subjects = [
-            (Scope.ALL, None),
-            (Scope.TARGET, target),
-            *((Scope.SCHEDULE, id_) for id_ in schedule_ids),
-        ]
+        subjects = (Scope.ALL, None), (Scope.TARGET, target), (Scope.SCHEDULE, schedule_id)
         found = [pause for subject in subjects for pause in self._by_subject.get(subject, ())]
         return tuple(sorted(found, key=lambda pause: pause.id))
 
@@ -201,6 +194,18 @@ def pause_reason(pause: Pause) -> str:
     return f"paused: {pause.reason} ({pause.by})"
 
 
+def renames(schedules: Mapping[str, Schedule]) -> dict[str, str]:
+    """Return, by its former id, the id of each schedule that is renamed; `schedules` are a catalog's, by id.
+
+    Those whose former id is that of a schedule still are not; of several with one, the first is.
+    """
+    found: dict[str, str] = {}
+    for id_, schedule in schedules.items():
+        if schedule.renamed_from is not None and schedule.renamed_from not in schedules:
+            found.setdefault(schedule.renamed_from, id_)
+    return found
+
+
 def same_timing(recorded: Timing, wanted: Timing) -> bool:
     """Return whether both yield the same fire times, as far as is known: not all rules were recorded."""
     if recorded == wanted:
@@ -211,11 +216,11 @@ def same_timing(recorded: Timing, wanted: Timing) -> bool:
 def inheritors(terms: Iterable[Term], schedules: Mapping[str, Schedule]) -> dict[str, Term]:
     """Return, by its id, each enabled schedule that goes on where a term in force stands, and that term.
 
-    `terms` are all there have been, `schedules` those of the new catalog by id. A schedule goes on in its
-    own term where the timing is the same; one without a term goes on in that of its former id, where the
-    timing is the same and the catalog has that id no more. Not so where the new id itself was in force later
-    than the former one is accounted for: its fire times of that time have runs already. Of several with one
-    former id, the first does. A term that goes on nowhere ends.
+    `terms` are all in force, and of each schedule at least the one that ended last; `schedules` are those of
+    the new catalog by id. A schedule goes on in its own term where the timing is the same; one without a term
+    goes on in that of its former id, where the timing is the same and the catalog has that id no more. Not so
+    where the new id itself was in force later than the former one is accounted for: its fire times of that
+    time have runs already. Of several with one former id, the first does. A term that goes on nowhere ends.
     """
     in_force: dict[str, Term] = {}
     ended: dict[str, datetime] = {}

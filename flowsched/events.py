@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from flowsched.model import Answer, MessageState, Pause, Reload, Run, Watch
+    from flowsched.model import Answer, MessageState, Reload, Run, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,7 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class PausesChanged:
-    """Somebody has paused or resumed something."""
-
-    pauses: tuple[Pause, ...]
-    """Those that are not over."""
+    """Somebody has paused or resumed something, or has tried to: the ledger may have done it all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +70,11 @@ class OverdueSeen:
 
 @dataclass(frozen=True, slots=True)
 class AlertDone:
-    """A message with alerts is done with."""
+    """A message with alerts is done with, or an attempt at it was in vain."""
 
     channel: str
     outcome: MessageState
-    """`sent`, `failed` or `dropped`."""
+    """`sent`, `failed` or `dropped`; `pending` where another attempt comes."""
 
 
 Event = RunMoved | FirstByte | FlowMoved | Reloading | Reloaded | PausesChanged | OverdueSeen | AlertDone

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime, time, timedelta
+    from uuid import UUID
 
 
 MAX_CHANGE = 25
@@ -838,7 +839,7 @@ class Status:
     held: str | None
     """The revision of the catalog that waits to be accepted; None: none does."""
     upcoming: tuple[Upcoming, ...]
-    """The next fires in the order in which they go out; a few of them."""
+    """The next fire of each schedule in the order in which they go out; those that come first."""
     counts: Mapping[RunState, int]
     """How many runs are in each state that is not final."""
     under_way: tuple[Run, ...]
@@ -853,6 +854,12 @@ class Status:
     """By schedule, the latest fire time that was triggered; only for schedules of the catalog."""
     targets: tuple[TargetStatus, ...]
     health: Health
+    failed: int = 0
+    """Runs that failed since the start, without those that a person has ended."""
+    broken_channels: Mapping[str, datetime] = field(default_factory=dict)
+    """By alert channel, when its latest message was given up; not those whose latest one was sent."""
+    in_doubt_since: datetime | None = None
+    """Since when the run in doubt for longest is so, as far as is known; None: none is."""
 
 
 MOST_SHOWN = 50
@@ -1016,6 +1023,8 @@ class Message:
 
     id: int | None
     """None: it is not in the ledger yet."""
+    identity: UUID
+    """What tells it from all others: drawn when it begins, and so the same each time that it is sent."""
     channel: str
     at: datetime
     """When the first of its alerts was known."""

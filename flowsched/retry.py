@@ -28,6 +28,9 @@ LOOKED_FOR = timedelta(days=1)
 AGAIN_BY_HAND = "again by hand"
 """Why a run waits that had failed, and that a person has claimed again: until it is sent anew."""
 
+MADE_BY_ANOTHER = "collision: EnOS has "
+"""How the reason begins of a run that has failed since its instance is there, and is somebody else's."""
+
 _STILL = "still in doubt at its deadline"
 
 
@@ -116,7 +119,7 @@ def _found(run: Run, doubt: Doubt, sighting: Sighting) -> NextStep:
         return NextStep(RunState.TRIGGERED, f"found by a look: {sighting.detail}; before: {run.reason}")
     return NextStep(
         RunState.FAILED,
-        f"collision: EnOS has {run.predicted_instance} already, and no attempt of this run can have made it:"
+        f"{MADE_BY_ANOTHER}{run.predicted_instance} already, and no attempt of this run can have made it:"
         " somebody else triggered the flow for that minute",
     )
 

@@ -79,7 +79,7 @@ WATCHED = Scene(
     instances_last=timedelta(minutes=1),
 )
 OVERLAP_SKIP = Scene(
-    schedules=f"twice: {_TWO}, overlap: skip}}",
+    schedules=f"twice: {_TWO}, overlap: skip, overlap_fallback: skip}}",
     ends={"twice": (RunState.TRIGGERED, RunState.SKIPPED)},
     instances_last=timedelta(hours=10),
 )

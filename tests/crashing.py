@@ -154,8 +154,8 @@ def _lie_in_wait(ambush: Ambush, point: Point) -> None:
 
 
 def _knowing(method: Callable[..., Awaitable[Any]], ambush: Ambush) -> Callable[..., Awaitable[Any]]:
-    async def known(*arguments: Any) -> Any:
-        value = await method(*arguments)
+    async def known(*arguments: Any, **more: Any) -> Any:
+        value = await method(*arguments, **more)
         if ambush.wrote(method.__name__, value):
             ambush.strike(Moment.KNOWN)
         return value

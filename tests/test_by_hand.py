@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flowsched.errors import LedgerRefusal
 from flowsched.ledger import Ledger
-from flowsched.model import Action, ActionKind, NextStep, Origin, Outcome, Overlap, Run, RunState
+from flowsched.model import Action, ActionKind, CatchUp, NextStep, Origin, Outcome, Overlap, Run, RunState
 from flowsched.retry import is_unsent
 from tests.builders import RETRY, a_schedule, an_answer, found
 from tests.desk import FIRE, Desk, a_desk
@@ -21,7 +23,7 @@ from tests.test_engine import Desk as EngineDesk
 from tests.test_engine_blackouts import audited
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
     from datetime import datetime
     from pathlib import Path
 
@@ -324,3 +326,166 @@ async def test_an_action_is_written_once_however_often_it_is_repeated(desk: Desk
     await desk.ledger.record_action(replace(action(), subject="another"))
 
     assert [one.subject for one in await desk.ledger.actions()] == ["another", "nightly"]
+
+
+# Of a run by hand and the schedule's own fire of the same minute, one makes the instance.
+
+
+@pytest.mark.parametrize("origin", [Origin.MANUAL, Origin.BACKFILL])
+async def test_a_run_by_hand_that_has_failed_takes_no_fire_from_its_schedule(
+    desk: Desk, origin: Origin
+) -> None:
+    run = await failed_by_hand(desk, origin=origin)
+
+    automatic = await desk.claim()
+
+    assert (run.state, automatic.state) == (RunState.FAILED, RunState.CLAIMED)
+    with pytest.raises(LedgerRefusal, match=rf"run {automatic.id} \(nightly\) .* it is claimed"):
+        await by_hand(desk, origin=origin)
+    desk.answers(accepted())
+    desk.runner.start(automatic)
+    await desk.quiet()
+    with pytest.raises(LedgerRefusal, match=rf"run {automatic.id} \(nightly\) .* it is triggered"):
+        await by_hand(desk, origin=origin)
+
+
+async def test_a_failed_run_by_hand_whose_instance_somebody_else_has_made_is_in_the_way(desk: Desk) -> None:
+    desk.answers(an_answer(Outcome.NOT_CREATED, "repeatedly in 1 minute"))
+    desk.gateway.sees(found())
+    run = await by_hand(desk)
+    desk.runner.start(run)
+    await desk.passes(MINUTE)
+    assert (await desk.run(run)).state is RunState.FAILED
+
+    automatic = await desk.claim()
+
+    assert (automatic.state, automatic.reason) == (
+        RunState.SKIPPED,
+        f"collision: nightly (run {run.id}) has flow 3377 at this minute already",
+    )
+
+
+async def test_a_run_by_hand_in_doubt_stands_for_the_fire_also_when_it_has_made_nothing(desk: Desk) -> None:
+    desk.answers(an_answer(Outcome.UNKNOWN))
+    run = await by_hand(desk, retry=replace(RETRY, max_attempts=1))
+    desk.runner.start(run)
+    await desk.quiet()
+
+    automatic = await desk.claim()
+    await desk.passes(timedelta(minutes=5))
+
+    assert (await desk.run(run)).state is RunState.FAILED
+    assert (automatic.state, (await desk.run(automatic)).state) == (RunState.SKIPPED, RunState.SKIPPED)
+    again = await by_hand(desk)  # who is told of the failure can have it again
+    assert (again.id, again.state) == (run.id, RunState.WAITING)
+
+
+async def test_a_failed_run_by_hand_that_is_claimed_again_stands_before_its_schedule_again(
+    desk: Desk,
+) -> None:
+    await failed_by_hand(desk)
+    again = await by_hand(desk)
+
+    automatic = await desk.claim()
+
+    assert (again.state, automatic.state) == (RunState.WAITING, RunState.SKIPPED)
+
+
+async def test_of_two_schedules_that_collide_the_second_is_not_sent_for_the_first_that_failed(
+    desk: Desk,
+) -> None:
+    desk.answers(REFUSED)
+    await desk.start()
+
+    assert (await desk.claim(schedule_id="other")).state is RunState.SKIPPED
+
+
+@pytest.mark.parametrize("failed", [True, False])
+async def test_after_a_downtime_a_fire_is_caught_up_unless_a_run_by_hand_has_made_it(
+    tmp_path: Path, *, failed: bool
+) -> None:
+    async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        desk = EngineDesk(ledger, HandClock(START))
+        minutely = a_schedule("a", "* * * * *", flow=1, catch_up=CatchUp.ALL)
+        await desk.apply(minutely)
+        await desk.engine.stop()
+        desk.clock.step(START + 3 * MINUTE)
+        fire_time = START.replace(second=0) + 2 * MINUTE
+        hands = Desk(ledger, desk.clock)
+        hands.answers(REFUSED if failed else accepted())
+        row = hands.new_run(fire_time, schedule_id="a", flow=1, origin=Origin.MANUAL)
+        hands.runner.start(await ledger.claim_by_hand(row, action(desk.clock.now())))
+        await hands.quiet()
+
+        await desk.restart(minutely)
+        await desk.settled()
+
+        states = {run.fire_time: run.state for run in desk.runs}
+        assert list(states) == [START.replace(second=0) + number * MINUTE for number in (1, 2, 3)]
+        assert states[fire_time] is (RunState.CLAIMED if failed else RunState.SKIPPED)
+        assert await audited(desk) == {"aligned": 3}
+        await desk.engine.stop()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_however_claims_and_their_ends_are_mixed_one_run_at_most_makes_the_instance(
+    desk: Desk, seed: int
+) -> None:
+    chance = Random(seed)  # noqa: S311 - to be the same each time
+    origins = [Origin.SCHEDULE, Origin.CATCH_UP, Origin.MANUAL, Origin.BACKFILL]
+    times = [FIRE + number * MINUTE for number in range(3)]
+    for _ in range(40):
+        desk.clock.advance(1)
+        works: list[Awaitable[object]] = []
+        for number in range(chance.randint(1, 8)):
+            desk.clock.advance(timedelta(microseconds=1 + number))
+            at, origin = chance.choice(times), chance.choice(origins)
+            id_ = chance.choice(["nightly", "twin"])
+            more = {"origin": origin, "schedule_id": id_, "daemon": f"host:{number}"}
+            if origin in (Origin.MANUAL, Origin.BACKFILL):
+                works.append(by_hand(desk, at, **more))
+            else:
+                works.append(desk.ledger.claim([desk.new_run(at, **more)], []))
+            works += [_moved_on(desk, run, chance) for run in await desk.ledger.open_runs()]
+        chance.shuffle(works)
+        done = await asyncio.gather(*works, return_exceptions=True)
+        assert all(isinstance(each, LedgerRefusal) for each in done if isinstance(each, BaseException)), done
+        for at in times:
+            runs = await desk.ledger.runs_at("nightly", "default", 3377, [at])
+            may_have_made_it = [
+                run for run in runs if run.state not in (RunState.SKIPPED, RunState.MISSED, RunState.FAILED)
+            ]
+            assert len(may_have_made_it) <= 1, may_have_made_it
+    assert RunState.TRIGGERED in await desk.states()
+
+
+async def _moved_on(desk: Desk, run: Run, chance: Random) -> object:
+    """Take a run a step further, mostly to a failure, so that there is much to claim again."""
+    now, fails = desk.clock.now(), chance.random() < 0.9
+    match run.state:
+        case RunState.CLAIMED | RunState.WAITING if fails and chance.random() < 0.5:
+            return await desk.ledger.cancel(run.id, now, "no", action(now, ActionKind.CANCEL))
+        case RunState.CLAIMED | RunState.WAITING:
+            number = run.attempts + 1
+            return await desk.ledger.begin_attempt(run.id, number, now, claimed_at=run.claimed_at)
+        case _:
+            step = NextStep(RunState.FAILED if fails else RunState.TRIGGERED, "as it came")
+            answer = REFUSED if fails else accepted()
+            return await desk.ledger.end_attempt(run.id, run.attempts, now, answer, step)
+
+
+@pytest.mark.parametrize("hand_first", [True, False])
+async def test_a_run_by_hand_and_the_fire_itself_in_one_commit_are_one_instance(
+    desk: Desk, *, hand_first: bool
+) -> None:
+    automatic = desk.ledger.claim([desk.new_run()], [])
+    works = [by_hand(desk), automatic] if hand_first else [automatic, by_hand(desk)]
+
+    done = await asyncio.gather(*works, return_exceptions=True)
+
+    states = {run.origin: run.state for run in await desk.ledger.runs()}
+    if hand_first:
+        assert states == {Origin.MANUAL: RunState.CLAIMED, Origin.SCHEDULE: RunState.SKIPPED}
+    else:
+        assert isinstance(done[1], LedgerRefusal)
+        assert states == {Origin.SCHEDULE: RunState.CLAIMED}

@@ -386,7 +386,7 @@ async def test_a_ledger_that_somebody_reads_without_wal_is_locked_when_opened(tm
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("query_only = ON", "cannot be written, which reading needs too: check owner, mode and mount"),
+        ("query_only = ON", "if it is, check owner, mode and mount"),
         ("max_page_count = 20", "has no room to grow: the disk or its quota is full"),
     ],
 )

@@ -461,6 +461,18 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert term.from_at <= term.cursor_at <= (term.until_at or term.cursor_at)
 
     @invariant()
+    def the_terms_that_stand_are_those_in_force_and_the_last_that_ended(self) -> None:
+        found = self._do(lambda books: books.catalogs.standing_terms())
+        every = self._do(lambda books: books.catalogs.terms())
+
+        ends: dict[str, datetime] = {}
+        for term in every:
+            if term.until_at is not None:
+                ends[term.schedule_id] = max(term.until_at, ends.get(term.schedule_id, term.until_at))
+        standing = [term for term in every if term.until_at in (None, ends.get(term.schedule_id))]
+        assert found == standing
+
+    @invariant()
     def what_is_kept_is_known(self) -> None:
         assert self._do(lambda books: books.retention.kept_from()) == self._kept_from
 

@@ -300,3 +300,23 @@ async def test_terms_can_be_read_beside_a_daemon(tmp_path: Path, ledger: Ledger)
 
     async with await Ledger.open_to_read(url_of(tmp_path)) as reader:
         assert await reader.terms() == [term()]
+
+
+async def test_however_many_edits_there_were_few_terms_say_where_a_schedule_goes_on(ledger: Ledger) -> None:
+    await in_force_and_moved(ledger, timed("a"), timed("b"))
+    for edit in range(1, 21):
+        timing = HOURLY if edit % 2 else NIGHTLY
+        await ledger.apply(catalog(f"r{edit + 1}", timed("a", timing), timed("b")), LATER + edit * MINUTE)
+
+    assert len(await ledger.terms()) == 22
+    assert await ledger.standing_terms() == [
+        term("b", cursor_at=MOVED),
+        term(
+            "a",
+            HOURLY,
+            from_at=LATER + 19 * MINUTE,
+            cursor_at=LATER + 19 * MINUTE,
+            until_at=LATER + 20 * MINUTE,
+        ),
+        term("a", from_at=LATER + 20 * MINUTE, cursor_at=LATER + 20 * MINUTE),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -12,9 +13,10 @@ import pytest
 
 from flowsched import timeline
 from flowsched.admission import Pauses, pause_over, paused
+from flowsched.engine.engine import _Pass
 from flowsched.errors import LedgerError
 from flowsched.ledger import Ledger
-from flowsched.model import Action, ActionKind, CatchUp, Pause, RunState, Scope
+from flowsched.model import Action, ActionKind, Catalog, CatchUp, Cursor, Pause, RunState, Schedule, Scope
 from tests.builders import T0, a_schedule, closed, deferred
 from tests.fakes import HandClock, a_moment, eventually
 from tests.test_engine import START, Desk
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
 MINUTELY = a_schedule("a", "* * * * *", flow=1, catch_up=CatchUp.ALL, catch_up_window=timedelta(days=31))
 OTHER = replace(MINUTELY, id="b", flow=2, target="on-site")
 REASON = "paused: stocktaking (kim)"
@@ -100,7 +103,6 @@ def test_pauses_are_found_by_all_that_they_are_about() -> None:
     assert book.of(MINUTELY) == (everything, schedule)
     assert book.of(OTHER) == (everything, target)
     assert book.of(replace(OTHER, id="c", target="default")) == (everything,)
-    assert book.of(replace(OTHER, id="c", renamed_from="a")) == pauses
 
 
 @pytest.mark.parametrize(
@@ -250,14 +252,117 @@ async def test_an_edit_in_the_minute_of_a_fire_does_not_fire_what_rests(desk: De
     assert (desk.fired(), desk.fired(RunState.SKIPPED)) == ([], ["a 12:01"])
 
 
-async def test_a_rename_ends_no_pause(desk: Desk) -> None:
+RENAMED = replace(MINUTELY, id="b", renamed_from="a")
+
+
+async def test_a_pause_goes_with_its_schedule_however_often_it_is_renamed(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     await desk.apply(MINUTELY)
     await pause(desk, Scope.SCHEDULE, "a")
 
-    await desk.apply(replace(MINUTELY, id="new", renamed_from="a"), revision="r2")
+    await desk.apply(RENAMED, revision="r2")
+    await desk.minutes(1)
+    await desk.apply(replace(MINUTELY, id="c", renamed_from="b"), revision="r3")
+    await desk.minutes(1)
+    await desk.apply(replace(MINUTELY, id="c"), revision="r4")  # what it was called once is tidied away
+    await desk.minutes(1)
+    await desk.restart(replace(MINUTELY, id="c"))
     await desk.minutes(1)
 
-    assert desk.fired(RunState.SKIPPED) == ["new 12:01"]
+    assert [run.reason for run in desk.runs] == [REASON]
+    runs = [(run.schedule_id, run.state) for run in await desk.ledger.runs()]
+    assert runs == [(id_, RunState.SKIPPED) for id_ in ("c", "c", "c", "b")]
+    assert [one.name for one in desk.engine.pauses] == ["c"]
+    told = [vars(one) for one in caplog.records if "renamed" in one.message]
+    assert [(one["former"], one["schedule"]) for one in told] == [("a", "b"), ("b", "c")]
+
+
+async def test_the_pause_of_a_renamed_schedule_is_ended_by_its_new_id(desk: Desk) -> None:
+    await desk.apply(MINUTELY)
+    await pause(desk, Scope.SCHEDULE, "a")
+    await desk.apply(RENAMED, revision="r2")
+
+    assert await resume(desk, Scope.SCHEDULE, "a") == []
+    (ended,) = await resume(desk, Scope.SCHEDULE, "b")
+    await desk.minutes(1)
+
+    assert (ended.name, ended.ended_by) == ("b", "kim")
+    assert desk.fired() == ["b 12:01"]
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [replace(RENAMED, timing=a_schedule(cron="*/2 * * * *").timing), replace(RENAMED, enabled=False)],
+    ids=["another timing", "disabled"],
+)
+async def test_a_pause_goes_with_a_schedule_that_does_not_go_on_where_it_stood(
+    desk: Desk, renamed: Schedule
+) -> None:
+    await desk.apply(MINUTELY)
+    await pause(desk, Scope.SCHEDULE, "a")
+
+    await desk.apply(renamed, revision="r2")
+    await desk.apply(replace(renamed, enabled=True), revision="r3")
+    await desk.minutes(2)
+
+    assert (desk.fired(), desk.fired(RunState.SKIPPED)[-1]) == ([], "b 12:02")
+
+
+@pytest.mark.parametrize("over", [False, True])
+@pytest.mark.parametrize("cron", ["* * * * *", "*/2 * * * *"], ids=["the same timing", "another timing"])
+async def test_what_a_pause_covered_before_a_rename_is_skipped_by_it_all_the_same(
+    desk: Desk, cron: str, *, over: bool
+) -> None:
+    await desk.apply(MINUTELY)
+    await pause(desk, Scope.SCHEDULE, "a", until=at(12, 3) if over else None)
+    await desk.engine.stop()
+    desk.clock.step(at(12, 4))
+
+    await desk.restart(replace(RENAMED, timing=a_schedule(cron=cron).timing))
+    await desk.settled()
+
+    went_on = cron == MINUTELY.timing.cron
+    id_ = "b" if went_on else "a"
+    skipped = [f"{id_} 12:{minute:02}" for minute in range(1, 3 if over else 5)]
+    assert desk.fired(RunState.SKIPPED) == skipped
+    assert len(desk.runs) == 4
+    assert [one.name for one in await desk.ledger.pauses()] == ["a" if over and not went_on else "b"]
+
+
+async def test_no_pause_goes_with_an_id_that_there_is_still(desk: Desk) -> None:
+    await desk.apply(MINUTELY)
+    await pause(desk, Scope.SCHEDULE, "a")
+
+    await desk.apply(MINUTELY, replace(RENAMED, flow=2), revision="r2")
+    await desk.minutes(1)
+
+    assert (desk.fired(), desk.fired(RunState.SKIPPED)) == (["b 12:01"], ["a 12:01"])
+
+
+async def test_pauses_of_targets_and_of_all_stay_what_they_are_in_a_rename(desk: Desk) -> None:
+    on_site = replace(OTHER, id="on-site")
+    await desk.apply(on_site)
+    await pause(desk)
+    await pause(desk, Scope.TARGET, "on-site")
+
+    await desk.apply(replace(on_site, id="new", renamed_from="on-site"), revision="r2")
+
+    assert [(one.scope, one.name) for one in desk.engine.pauses] == [
+        (Scope.ALL, None),
+        (Scope.TARGET, "on-site"),
+    ]
+
+
+async def test_a_catalog_that_is_applied_twice_moves_a_pause_once(desk: Desk) -> None:
+    await desk.apply(MINUTELY)
+    await pause(desk, Scope.SCHEDULE, "a")
+    renamed = Catalog({"b": RENAMED}, "r2")
+
+    for _ in range(2):
+        await desk.ledger.apply(renamed, START + MINUTE)  # the first answer was lost
+
+    assert [one.name for one in await desk.ledger.pauses()] == ["b"]
 
 
 async def test_a_step_back_of_the_clock_ends_no_pause_and_keeps_none_from_being_ended(desk: Desk) -> None:
@@ -316,12 +421,17 @@ class FlakyLedger(Ledger):
 
     lost_answer = False
     tells_no_pauses = False
+    forgets_pauses_after_apply = False
 
     async def pause(self, *arguments: Any) -> Pause:
         done = await super().pause(*arguments)
         if self.lost_answer:
             raise LedgerError("disk on fire")
         return done
+
+    async def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
+        self.tells_no_pauses = self.forgets_pauses_after_apply
+        return await super().apply(catalog, at)
 
     async def pauses(self, over_after: datetime | None = None) -> list[Pause]:
         if self.tells_no_pauses:
@@ -370,6 +480,21 @@ async def test_nothing_is_claimed_before_it_is_known_what_is_paused(
     assert flaky.fired(RunState.SKIPPED) == ["a 12:01", "a 12:02"]
 
 
+async def test_nothing_is_claimed_after_a_rename_before_it_is_known_what_is_paused(flaky: Desk) -> None:
+    assert isinstance(flaky.ledger, FlakyLedger)
+    await pause(flaky, Scope.SCHEDULE, "a")
+    flaky.ledger.forgets_pauses_after_apply = True
+
+    await flaky.apply(RENAMED, revision="r2")
+    await flaky.minutes(1)
+    assert flaky.runs == []
+
+    flaky.ledger.tells_no_pauses = False
+    await flaky.passes(5)
+    await eventually(lambda: flaky.runs)
+    assert flaky.fired(RunState.SKIPPED) == ["b 12:01"]
+
+
 async def test_a_pause_is_set_to_its_end_though_who_wanted_it_has_gone(desk: Desk) -> None:
     await desk.apply(MINUTELY)
     may_write = asyncio.Event()
@@ -392,16 +517,12 @@ async def test_a_pause_is_set_to_its_end_though_who_wanted_it_has_gone(desk: Des
 
 
 async def test_upcoming_fires_say_whether_they_rest(desk: Desk) -> None:
-    await desk.apply(a_schedule("a", "*/2 * * * *", flow=1))
+    await desk.apply(a_schedule("a", "*/2 * * * *", flow=1), a_schedule("b", "*/4 * * * *", flow=2))
     await pause(desk, until=at(12, 3))
 
     found = desk.engine.upcoming(3)
 
-    assert [(one.fire_time, one.paused) for one in found] == [
-        (at(12, 2), True),
-        (at(12, 4), False),
-        (at(12, 6), False),
-    ]
+    assert [(one.fire_time, one.paused) for one in found] == [(at(12, 2), True), (at(12, 4), False)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -442,3 +563,23 @@ async def test_each_fire_time_has_one_row_and_those_that_rest_are_skipped(tmp_pa
             rests = any(pause_over(when, covering) for when in (fire.fire_time, run.claimed_at))
             assert (run.state is RunState.SKIPPED) == rests
         await desk.engine.stop()
+
+
+@pytest.mark.parametrize("blackout", [closed, deferred])
+def test_whether_more_is_to_go_out_is_told_at_once_after_a_long_closed_time(blackout: Any) -> None:
+    """It is asked on the event loop, for each batch of a backlog."""
+    opens, after = T0 + 30 * DAY, T0 + DAY + 9 * MINUTE
+    schedule = replace(MINUTELY, blackout=blackout((T0 + DAY, opens)))
+    early, late = a_pause(until_at=T0 + MINUTE), a_pause(until_at=opens + 5 * MINUTE)
+    began = time.perf_counter()
+
+    assert _Pass(opens + 2 * MINUTE).has_more(schedule, after, [])
+    assert _Pass(opens + 2 * MINUTE).has_more(schedule, after, [early])
+    assert not _Pass(opens - MINUTE).has_more(schedule, after, [early])
+    assert not _Pass(opens + 2 * MINUTE).has_more(schedule, after, [late]), "it lasts"
+    assert _Pass(opens + 5 * MINUTE).has_more(schedule, after, [late])
+    assert _Pass(opens + 5 * MINUTE).has_more(MINUTELY, after, [late])
+    for until_at in (opens + 2.5 * MINUTE, opens - 0.5 * MINUTE):
+        none_left = [a_pause(until_at=until_at)]
+        assert not _Pass(until_at + 0.25 * MINUTE).has_more(schedule, after, none_left)
+    assert time.perf_counter() - began < 1.0  # 0.01 s where it was written

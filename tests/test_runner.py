@@ -55,13 +55,15 @@ class Stubborn(Ledger):
         at: datetime,
         note: str | None = None,
         deadline: datetime | None = None,
+        *,
+        claimed_at: datetime | None = None,
     ) -> Run:
         if self.damaged:
             raise LedgerUnusable("the ledger is damaged")
         if self.begin_refusals:
             self.begin_refusals -= 1
             raise LedgerError("the ledger is locked by another process")
-        run = await super().begin_attempt(run_id, number, at, note, deadline)
+        run = await super().begin_attempt(run_id, number, at, note, deadline, claimed_at=claimed_at)
         if self.slow:
             self.slow_calls += 1
             await self.slow.wait()

@@ -8,13 +8,15 @@ from sqlalchemy import bindparam, insert, or_, select, update
 
 from flowsched.ledger import tables
 from flowsched.ledger.records import action_of, pause_of
+from flowsched.model import Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Connection
 
-    from flowsched.model import Action, Pause, Scope
+    from flowsched.model import Action, Pause
 
 _actions = tables.actions.c
 _pauses = tables.pauses.c
@@ -61,8 +63,7 @@ class Actions:
 
     def pauses(self, over_after: datetime | None) -> list[Pause]:
         """Return pauses in the order in which they were set."""
-        query = _PAUSES if over_after is None else _PAUSES.where(_is_over_after(over_after))
-        return [pause_of(row) for row in self._connection.execute(query)]
+        return self._pauses_where() if over_after is None else self._pauses_where(_is_over_after(over_after))
 
     def pause(self, scope: Scope, name: str | None, until: datetime | None, action: Action) -> Pause:
         """Set a pause, and write the action down."""
@@ -94,9 +95,26 @@ class Actions:
             self.record(action)
         return ended
 
+    def follow(self, renamed: Mapping[str, tuple[str, datetime]]) -> None:
+        """Have the pauses of schedules go with them: by former id, the new one, and since when they count.
+
+        What was over by then stays what it was.
+        """
+        if not renamed:
+            return
+        # A catalog may have renamed many, and for long; pauses are few.
+        earliest = min(since for _, since in renamed.values())
+        for pause in self._pauses_where(_pauses.scope == Scope.SCHEDULE, _is_over_after(earliest)):
+            id_, since = renamed.get(pause.name or "", (pause.name, earliest))
+            if id_ != pause.name and (pause.over_at is None or pause.over_at > since):
+                moving = update(tables.pauses).where(_pauses.id == pause.id)
+                self._connection.execute(moving.values(name=id_))
+
     def _select(self, scope: Scope, name: str | None, *which: ColumnElement[bool]) -> list[Pause]:
-        query = _PAUSES.where(*_is_of(scope, name), *which)
-        return [pause_of(row) for row in self._connection.execute(query)]
+        return self._pauses_where(*_is_of(scope, name), *which)
+
+    def _pauses_where(self, *which: ColumnElement[bool]) -> list[Pause]:
+        return [pause_of(row) for row in self._connection.execute(_PAUSES.where(*which))]
 
     def _end(self, scope: Scope, name: str | None, action: Action) -> None:
         # Also one that begins later: the clock was set back since, and nobody can wait for it.

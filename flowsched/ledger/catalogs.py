@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, insert, or_, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, tuple_, update
 
 from flowsched import blackouts, cron
-from flowsched.admission import inheritors
+from flowsched.admission import inheritors, renames
+from flowsched.ledger.actions import Actions
 from flowsched.ledger.records import applied_catalog_of, term_of
 from flowsched.ledger.tables import acceptances, catalogs, timings
 from flowsched.model import Cursor, Term
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 _ALL = select(timings).order_by(timings.c.from_at, timings.c.id)
 _IN_FORCE = select(timings).where(timings.c.until_at.is_(None))
+_LATEST_ENDS = (
+    select(timings.c.schedule_id, func.max(timings.c.until_at))
+    .where(timings.c.until_at.is_not(None))
+    .group_by(timings.c.schedule_id)
+)
+_STANDING = _ALL.where(
+    or_(timings.c.until_at.is_(None), tuple_(timings.c.schedule_id, timings.c.until_at).in_(_LATEST_ENDS))
+)
 _NEWEST = select(catalogs).order_by(catalogs.c.id.desc()).limit(1)
 # Since when the newest catalog is in force: it may have been recorded again with another commit.
 _LAST_OF_ANOTHER = select(func.max(catalogs.c.id)).where(catalogs.c.revision != bindparam("of_revision"))
@@ -61,10 +70,11 @@ class Catalogs:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._actions = Actions(connection)
 
     def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
         """Put a catalog in force; the contract is that of `Ledger.apply`."""
-        terms = self.terms()
+        terms = self.standing_terms()
         found = {term.schedule_id: term for term in terms if term.until_at is None}
         heirs = inheritors(terms, catalog.schedules)
         kept = {id_ for id_, term in heirs.items() if term.schedule_id == id_}
@@ -76,6 +86,7 @@ class Catalogs:
         self._end([_ending(term, at, inherited=term.schedule_id in inherited) for term in ending])
         self._renew([term for id_, term in present.items() if id_ in kept and term != found[id_]])
         self._start([term for id_, term in present.items() if id_ not in kept])
+        self._actions.follow(_followed(catalog, heirs, at))
         self.record(catalog, at)
         return {
             id_: Cursor(id_, catalog.schedules[id_].timing, term.cursor_at, term.deferred_until)
@@ -103,6 +114,10 @@ class Catalogs:
     def terms(self) -> list[Term]:
         """Return all terms, oldest first."""
         return [term_of(row) for row in self._connection.execute(_ALL)]
+
+    def standing_terms(self) -> list[Term]:
+        """Return the terms in force, and of each schedule the one that ended last; oldest first."""
+        return [term_of(row) for row in self._connection.execute(_STANDING)]
 
     def terms_in_force(self) -> dict[str, Term]:
         """Return the terms in force, by schedule id."""
@@ -192,6 +207,19 @@ def _present(schedule: Schedule, heir: Term | None, at: datetime) -> Term:
         deferred_until=heir.deferred_until if heir else None,
         blackout=blackouts.digest(schedule.blackout),
     )
+
+
+def _followed(catalog: Catalog, heirs: Mapping[str, Term], at: datetime) -> dict[str, tuple[str, datetime]]:
+    """Return, by its former id, the id of each renamed schedule, and since when its pauses count for it.
+
+    With what is left to fire of the former id goes what covers it; without, a pause is the schedule's still.
+    """
+    found = {}
+    for former, id_ in renames(catalog.schedules).items():
+        term = heirs.get(id_)
+        since = term.cursor_at if term and term.schedule_id == former else at
+        found[former] = id_, min(since, at)
+    return found
 
 
 def _ending(term: Term, at: datetime, *, inherited: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from flowsched.ledger.thread import LedgerThread
 from flowsched.model import Action, ActionKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self
@@ -83,6 +83,14 @@ class LedgerReader:
         """Return every term on record, in force or ended, oldest first."""
         return await self._reader.do(lambda books: books.catalogs.terms())
 
+    async def standing_terms(self) -> list[Term]:
+        """Return the terms in force, and of each schedule the one that ended last; oldest first.
+
+        That is all that says where a schedule of another catalog goes on (`admission.inheritors`), however
+        many edits there have been.
+        """
+        return await self._reader.do(lambda books: books.catalogs.standing_terms())
+
     async def terms_in_force(self) -> dict[str, Term]:
         """Return the terms of the catalog in force, by schedule id: one for each enabled schedule."""
         return await self._reader.do(lambda books: books.catalogs.terms_in_force())
@@ -142,6 +150,13 @@ class LedgerReader:
     async def ping(self) -> None:
         """Return when the thread that reads has answered; raises LedgerError where it did with trouble."""
         await self._reader.do(lambda books: books.retention.kept_from())
+
+    async def last_skips(self, after: Mapping[str, datetime]) -> dict[str, datetime]:
+        """Return, by schedule, the latest fire time that was skipped, if it is after the given one.
+
+        To be asked of a few hundred schedules at a time, as `last_successes`.
+        """
+        return await self._reader.do(lambda books: books.runs.last_skips(after))
 
     async def sent_since(self, at: datetime) -> list[Sent]:
         """Return the attempts that began at or after `at`, oldest first."""
@@ -252,6 +267,9 @@ class Ledger(LedgerReader):
         fire time up to and including `at` is ever produced for it. What a cursor holds goes with it. A
         disabled or absent schedule loses its cursor; its term ends at `at`, or where its cursor is already
         beyond that, at the cursor. The catalog is recorded (`record`).
+
+        Pauses of a schedule that is renamed (`admission.renames`), also with another timing, are those of its
+        new id from then on, unless they were over before all that is left to fire.
         """
         return await self._writer.do(lambda books: books.catalogs.apply(catalog, at))
 
@@ -289,7 +307,9 @@ class Ledger(LedgerReader):
 
         A new claimed row is a collision where another run, in the ledger or earlier among the rows, has its
         target, flow and fire time and is neither missed nor skipped: EnOS would refuse the second. It enters
-        skipped instead, with a reason that names the other, and is returned so.
+        skipped instead, with a reason that names the other, and is returned so. A run by hand that has failed
+        is no such other, unless the instance is there, made by somebody else; one that is under way, or in
+        doubt, is: it is the same instance, wanted once, and what becomes of it is what became of the fire.
 
         A cursor never moves back, and not at all where its timing is no longer in force; where it stands
         still, what it holds is written. Raises LedgerRefusal for a row that is not claimed, missed or
@@ -309,15 +329,17 @@ class Ledger(LedgerReader):
         at: datetime,
         note: str | None = None,
         deadline: datetime | None = None,
+        *,
+        claimed_at: datetime | None = None,
     ) -> Run:
         """Record that an attempt is about to be sent; return the run, which is then sending.
 
         A note is kept on the run, and a deadline is its deadline from then on; None leaves the one that is
         there. Raises LedgerRefusal unless `number` follows the attempts begun, and the run is claimed,
-        waiting or in doubt.
+        waiting or in doubt; and where it was claimed again by hand since `claimed_at`, None: whoever did.
         """
         return await self._writer.do(
-            lambda books: books.runs.begin_attempt(run_id, number, at, note, deadline)
+            lambda books: books.runs.begin_attempt(run_id, number, at, note, deadline, claimed_at)
         )
 
     async def end_attempt(
@@ -332,14 +354,17 @@ class Ledger(LedgerReader):
             lambda books: books.runs.end_attempt(run_id, number, at, answer, next_step)
         )
 
-    async def settle(self, run_id: int, at: datetime, next_step: NextStep) -> Run:
+    async def settle(
+        self, run_id: int, at: datetime, next_step: NextStep, *, claimed_at: datetime | None = None
+    ) -> Run:
         """Move a run on without an attempt, along the arrows of `transitions`; return the run.
 
         One that was in doubt and becomes triggered gets the predicted instance as its instance, and is
         watched like any other. An attempt left open stays without an end. Raises LedgerRefusal where no arrow
-        leads there, and for sending, which only `begin_attempt` enters.
+        leads there, for sending, which only `begin_attempt` enters, and where the run was claimed again by
+        hand since `claimed_at`; None: whoever did.
         """
-        return await self._writer.do(lambda books: books.runs.settle(run_id, at, next_step))
+        return await self._writer.do(lambda books: books.runs.settle(run_id, at, next_step, claimed_at))
 
     async def claim_by_hand(self, row: NewRun, action: Action) -> Run:
         """Claim a run that a person wants, of origin manual or backfill, and record the action; return it.

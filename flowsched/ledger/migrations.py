@@ -177,6 +177,7 @@ _FOURTH = (
     f"""
     CREATE TABLE messages (
         id {IDENTITY},
+        uuid TEXT NOT NULL UNIQUE,
         channel TEXT NOT NULL,
         at BIGINT NOT NULL,
         state TEXT NOT NULL,

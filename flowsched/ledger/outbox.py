@@ -36,12 +36,17 @@ class Outbox:
         return [self._keep(message) for message in messages]
 
     def _keep(self, message: Message) -> int:
+        """Go by the identity: whoever was not answered in time does not know the id that it was given."""
         row = message_row(message)
-        if message.id is not None:
-            standing = update(tables.messages).where(_messages.id == message.id).values(row)
-            if self._connection.execute(standing).rowcount:
-                return message.id
-        id_: int = self._connection.execute(insert(tables.messages).returning(_messages.id), row).scalar_one()
+        standing = (
+            update(tables.messages)
+            .where(_messages.uuid == str(message.identity))
+            .values(row)
+            .returning(_messages.id)
+        )
+        id_: int | None = self._connection.execute(standing).scalar_one_or_none()
+        if id_ is None:
+            id_ = self._connection.execute(insert(tables.messages).returning(_messages.id), row).scalar_one()
         return id_
 
     def open(self) -> list[Message]:

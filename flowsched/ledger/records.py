@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from flowsched.model import (
     Action,
@@ -224,6 +225,7 @@ def message_row(message: Message) -> dict[str, Any]:
     """Return the values of a row of `messages`, but for its id."""
     alerts = [asdict(alert) | {"at": alert.at.isoformat()} for alert in message.alerts]
     return {
+        "uuid": str(message.identity),
         "channel": message.channel,
         "at": message.at,
         "state": message.state,
@@ -241,6 +243,7 @@ def message_of(row: Row[Any]) -> Message:
     told = json.loads(row.alerts)
     return Message(
         id=row.id,
+        identity=UUID(row.uuid),
         channel=row.channel,
         at=row.at,
         state=MessageState(row.state),

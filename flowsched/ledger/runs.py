@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, not_, select, update
 
+from flowsched import retry
 from flowsched.errors import LedgerRefusal
 from flowsched.ledger import tables
 from flowsched.ledger.records import claimed_run, row_of, run_of
 from flowsched.ledger.sqlite import insert_or_nothing
 from flowsched.ledger.transitions import ARROWS, BY_HAND, INITIAL_STATES, sources
 from flowsched.ledger.watches import Watches
-from flowsched.model import NextStep, Origin, RunState
+from flowsched.model import MANUAL_ORIGINS, NextStep, Origin, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Row, Select
@@ -29,8 +30,15 @@ _attempts = tables.attempts.c
 _new, _held, _winner = (tables.runs.alias(name) for name in ("new", "held", "winner"))
 
 CLAIM = insert_or_nothing(tables.runs).returning(_runs.id, _runs.schedule_id, _runs.fire_time, _runs.origin)
+_HAS_NO_INSTANCE_BY_HAND = and_(
+    _held.c.origin.in_(sorted(MANUAL_ORIGINS)),
+    _held.c.state == RunState.FAILED,
+    not_(func.coalesce(_held.c.reason, "").startswith(retry.MADE_BY_ANOTHER)),
+)
 # Whoever claims holds the write lock: a lower id was there before, and what lies between the ids of a
-# claim is of that claim.
+# claim is of that claim. A run by hand that has failed takes no fire from its schedule; one that may yet
+# make the instance, in doubt or waiting, stands for the fire whatever becomes of it: it is the same instance,
+# which is wanted once.
 _FIRST_OF_MINUTE = (
     select(_held.c.id)
     .where(
@@ -38,6 +46,7 @@ _FIRST_OF_MINUTE = (
         _held.c.flow == _new.c.flow,
         _held.c.fire_time == _new.c.fire_time,
         _held.c.state.not_in((RunState.MISSED, RunState.SKIPPED)),
+        not_(_HAS_NO_INSTANCE_BY_HAND),
     )
     .order_by(_held.c.id)
     .limit(1)
@@ -58,10 +67,14 @@ _SKIP = (
     .where(_runs.id == bindparam("run_id"))
     .values(state=RunState.SKIPPED, reason=bindparam("why"))
 )
+_IS_OF_THE_CLAIM = _runs.claimed_at == func.coalesce(
+    bindparam("of_claim", type_=_runs.claimed_at.type), _runs.claimed_at
+)
 _BEGIN = (
     update(tables.runs)
     .where(
         _runs.id == bindparam("run_id"),
+        _IS_OF_THE_CLAIM,
         _runs.state.in_(sorted(sources(RunState.SENDING))),
         _runs.attempts == bindparam("number") - 1,
     )
@@ -109,12 +122,13 @@ def _moving(to: RunState, from_: Iterable[RunState]) -> ReturningUpdate[Any]:
     found = {"instance": _runs.predicted_instance} if to is RunState.TRIGGERED else {}
     return (
         update(tables.runs)
-        .where(_runs.id == bindparam("run_id"), _runs.state.in_(sorted(from_)))
+        .where(_runs.id == bindparam("run_id"), _IS_OF_THE_CLAIM, _runs.state.in_(sorted(from_)))
         .values(_ENTER | found)
         .returning(tables.runs)
     )
 
 
+_OF_WHICHEVER_CLAIM: dict[str, Any] = {"of_claim": None}
 _SETTLE = {state: _moving(state, sources(state)) for state in RunState}
 _RESOLVE = {state: _moving(state, [RunState.IN_DOUBT]) for state in BY_HAND}
 _CANCEL = _moving(RunState.FAILED, [RunState.CLAIMED, RunState.WAITING])
@@ -130,6 +144,16 @@ _UNBEGUN = select(tables.runs).where(
 _LAST_SUCCESS = (
     select(_runs.fire_time)
     .where(_runs.schedule_id == bindparam("of_schedule"), _runs.state == RunState.TRIGGERED)
+    .order_by(_runs.fire_time.desc())
+    .limit(1)
+)
+_LAST_SKIP = (
+    select(_runs.fire_time)
+    .where(
+        _runs.schedule_id == bindparam("of_schedule"),
+        _runs.state == RunState.SKIPPED,
+        _runs.fire_time > bindparam("after"),
+    )
     .order_by(_runs.fire_time.desc())
     .limit(1)
 )
@@ -190,6 +214,14 @@ class Runs:
         )
         return {id_: at for id_, at in found if at is not None}
 
+    def last_skips(self, after: Mapping[str, datetime]) -> dict[str, datetime]:
+        """Return the latest fire time after the given one that each schedule has skipped, if there is any."""
+        found = (
+            (id_, self._connection.execute(_LAST_SKIP, {"of_schedule": id_, "after": at}).scalar())
+            for id_, at in after.items()
+        )
+        return {id_: at for id_, at in found if at is not None}
+
     def begin_attempt(
         self,
         run_id: int,
@@ -197,9 +229,11 @@ class Runs:
         at: datetime,
         note: str | None = None,
         deadline: datetime | None = None,
+        claimed_at: datetime | None = None,
     ) -> Run:
         """Move the run to sending, and write the attempt's row."""
         values = {"run_id": run_id, "number": number, "at": at, "said": note, "until": deadline}
+        values["of_claim"] = claimed_at
         begun = self._connection.execute(_BEGIN, values).one_or_none()
         if begun is None:
             return self._found_done(run_id, RunState.SENDING, at, f"attempt {number} cannot begin", number)
@@ -219,12 +253,13 @@ class Runs:
         self._connection.execute(_END_ATTEMPT, _ending(run_id, number, at, answer))
         return self._moved(moved)
 
-    def settle(self, run_id: int, at: datetime, step: NextStep) -> Run:
+    def settle(self, run_id: int, at: datetime, step: NextStep, claimed_at: datetime | None = None) -> Run:
         """Move the run on without an attempt."""
         wish = f"it cannot become {step.state}"
         if step.state is RunState.SENDING:
             raise self._refusal(run_id, f"{wish} but by beginning an attempt")
-        moved = self._connection.execute(_SETTLE[step.state], _entering(run_id, at, step)).one_or_none()
+        values = _entering(run_id, at, step) | {"of_claim": claimed_at}
+        moved = self._connection.execute(_SETTLE[step.state], values).one_or_none()
         if moved is None:
             return self._found_done(run_id, step.state, at, wish)
         return self._moved(moved)
@@ -232,7 +267,8 @@ class Runs:
     def cancel(self, run_id: int, at: datetime, reason: str) -> Run:
         """End a run that nothing is being sent for."""
         step = NextStep(RunState.FAILED, reason)
-        moved = self._connection.execute(_CANCEL, _entering(run_id, at, step)).one_or_none()
+        values = _entering(run_id, at, step) | _OF_WHICHEVER_CLAIM
+        moved = self._connection.execute(_CANCEL, values).one_or_none()
         if moved is None:
             return self._found_done(
                 run_id, step.state, at, "only a run that is claimed or waiting can be cancelled"
@@ -244,7 +280,8 @@ class Runs:
         wish = f"it cannot be resolved to {step.state}"
         if step.state not in BY_HAND:
             raise self._refusal(run_id, f"{wish}; allowed: {', '.join(sorted(BY_HAND))}")
-        moved = self._connection.execute(_RESOLVE[step.state], _entering(run_id, at, step)).one_or_none()
+        values = _entering(run_id, at, step) | _OF_WHICHEVER_CLAIM
+        moved = self._connection.execute(_RESOLVE[step.state], values).one_or_none()
         if moved is None:
             return self._found_done(run_id, step.state, at, f"{wish}, which only a run in_doubt can be")
         return self._moved(moved)

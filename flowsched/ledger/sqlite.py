@@ -40,6 +40,9 @@ _PAGE = 1_000
 _PRIMARY = 0xFF
 """The byte of a result code that is its kind; the others are the variety."""
 
+_WHO_MAY = "run this as root or the daemon's user; if it is, check owner"
+"""It is for nobody else, on purpose: no mode is to be widened."""
+
 _MEANINGS: dict[int, tuple[type[LedgerError], str]] = {
     sqlite3.SQLITE_BUSY: (LedgerError, "is locked by another process, and was not free within {timeout:g} s"),
     sqlite3.SQLITE_PROTOCOL: (LedgerError, "is locked by another process, and was not free in time"),
@@ -50,12 +53,12 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str]] = {
     ),
     sqlite3.SQLITE_READONLY: (
         LedgerError,
-        "cannot be written, which reading needs too: check owner, mode and mount of the file and its folder",
+        f"cannot be written, which reading needs too: {_WHO_MAY}, mode and mount of the file and its folder",
     ),
-    sqlite3.SQLITE_PERM: (LedgerError, "may not be used: check owner and mode of the file and its folder"),
+    sqlite3.SQLITE_PERM: (LedgerError, f"may not be used: {_WHO_MAY} and mode of the file and its folder"),
     sqlite3.SQLITE_CANTOPEN: (
         LedgerError,
-        "cannot be opened: check owner and mode of the file and its folder",
+        f"cannot be opened: {_WHO_MAY} and mode of the file and its folder",
     ),
     sqlite3.SQLITE_CORRUPT: (
         LedgerUnusable,
@@ -147,6 +150,10 @@ class SqliteFile:
             raise LedgerError(
                 f"the ledger {self.path} does not exist: put it back if it was moved or deleted;"
                 " `flowsched run` begins an empty one when it starts"
+            ) from error
+        except PermissionError as error:
+            raise LedgerError(
+                f"the ledger {self.path} is not for this user: run this as root or the daemon's user"
             ) from error
         except OSError as error:
             raise LedgerError(f"the ledger {self.path} cannot be reached: {error.strerror}") from error

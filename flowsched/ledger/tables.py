@@ -250,6 +250,7 @@ messages = Table(
     "messages",
     metadata,
     Column("id", Integer, primary_key=True),
+    Column("uuid", Text, nullable=False, unique=True),
     Column("channel", Text, nullable=False),
     Column("at", Instant, nullable=False),
     Column("state", Text, nullable=False),

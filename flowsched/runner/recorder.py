@@ -48,7 +48,10 @@ class Recorder:
     async def settle(self, run: Run, step: NextStep) -> Run:
         """Move the run on without an attempt."""
         now = self._clock.now()
-        settled = await self.insist(f"state {step.state}", lambda: self.ledger.settle(run.id, now, step))
+        settled = await self.insist(
+            f"state {step.state}",
+            lambda: self.ledger.settle(run.id, now, step, claimed_at=run.claimed_at),
+        )
         self.announce(settled)
         return settled
 

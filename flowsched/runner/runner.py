@@ -14,6 +14,7 @@ from flowsched.enos import calls_for, milliseconds, trigger_request
 from flowsched.errors import LedgerError, LedgerRefusal, LedgerUnusable
 from flowsched.events import FirstByte, nobody
 from flowsched.model import AFTER_THE_OTHERS, NextStep, Outcome, RunState
+from flowsched.runner.carriers import Carriers
 from flowsched.runner.lanes import Lanes
 from flowsched.runner.overlap import cleared
 from flowsched.runner.reconcile import Reconciliation
@@ -67,14 +68,14 @@ class Runner:
         self._recorder = Recorder(ledger, clock, tell)
         self._watcher = Watcher(self._recorder, gateways, clock)
         self._lanes = Lanes(clock)
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._carriers = Carriers()
         self._sending: set[asyncio.Task[None]] = set()
         self._draining = False
 
     @property
     def under_way(self) -> int:
         """How many runs are being carried."""
-        return len(self._tasks)
+        return len(self._carriers)
 
     async def take_up(self, runs: Iterable[Run], schedules: Mapping[str, Schedule]) -> None:
         """Go on with the runs, and the watches, that a former process left unfinished.
@@ -96,9 +97,10 @@ class Runner:
     def start(self, run: Run) -> None:
         """Announce a run that was just written, and carry it if there is anything to send.
 
-        A run that is being carried already is left to it: a claim may be found done.
+        A claim that is being carried already is left to it: it may have been found done. One that was claimed
+        again is carried once all that carried it before has ended.
         """
-        if run.id in self._tasks:
+        if self._carriers.have(run):
             return
         self._recorder.announce(run)
         if not run.state.final:
@@ -107,20 +109,17 @@ class Runner:
     async def let_go(self, run: Run) -> None:
         """Carry a run no more that somebody has settled in the ledger, and announce it as it is now.
 
-        Harmless for one that is not carried. Not for a run that is sending: its attempt would be cut off.
+        Harmless for one that is not carried, or was claimed again since. Not for a run that is sending: its
+        attempt would be cut off.
         """
-        task = self._tasks.get(run.id)
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        # Before anything is waited for: it may be claimed again meanwhile, which is announced after this.
         self._recorder.announce(run)
+        await self._carriers.let_go(run)
         if run.state is RunState.TRIGGERED:
             await self._watcher.triggered(run)
 
     def _carry_on(self, run: Run) -> None:
-        task = asyncio.create_task(self._carry(run))
-        self._tasks[run.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(run.id, None))
+        self._carriers.take(run, lambda: self._carry(run), unless=self._sending)
 
     async def drain(self, timeout: float, halt: asyncio.Event | None = None) -> int:
         """Stop: let the attempts under way end, for `timeout` real seconds or until `halt`; leave the rest.
@@ -130,16 +129,17 @@ class Runner:
         """
         self._draining = True
         await self._watcher.stop()
-        for task in set(self._tasks.values()) - self._sending:
+        for task in self._carriers.tasks - self._sending:
             task.cancel()
         halted = asyncio.create_task((halt or asyncio.Event()).wait())
         ends: set[asyncio.Future[Any]] = {halted, asyncio.gather(*self._sending, return_exceptions=True)}
         await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         cut_off = len(self._sending)
         halted.cancel()
-        for task in self._tasks.values():
+        left = self._carriers.tasks
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         await self._watcher.stop()
         return cut_off
 
@@ -318,7 +318,9 @@ class Runner:
             if self._draining:
                 return run
             try:
-                begun = await self._ledger.begin_attempt(run.id, number, at, note, run.deadline)
+                begun = await self._ledger.begin_attempt(
+                    run.id, number, at, note, run.deadline, claimed_at=run.claimed_at
+                )
             except (LedgerRefusal, LedgerUnusable):
                 raise
             except LedgerError as error:
@@ -340,11 +342,14 @@ class Runner:
         return run
 
     async def _let_go(self, run: Run, refusal: LedgerRefusal) -> Run | None:
-        """Leave a run that is not where it was left: settled by hand, or not as it should be.
+        """Leave a run that is not where it was left: settled or claimed again by hand, or by some fault.
 
         Returns it where it can be gone on with: nobody is known to be in the middle of an attempt.
         """
         found = await self._standing(run)
+        if found is not None and found.claimed_at != run.claimed_at:
+            self._leave_to_its_new_claim(found)
+            return None
         if found is None or not found.state.final:
             log.critical("run is not where it was left", extra={**fields(run), "reason": str(refusal)})
             return None if found is None or found.state is RunState.SENDING else found
@@ -356,6 +361,9 @@ class Runner:
     async def _record_fault(self, run: Run, error: Exception) -> Run | None:
         """Have the ledger say how a run stands that a fault has stopped; return it where it is in doubt."""
         found = await self._standing(run)
+        if found is not None and found.claimed_at != run.claimed_at:
+            self._leave_to_its_new_claim(found)
+            return None
         if found is None or found.state.final:
             return None
         if found.state is RunState.IN_DOUBT:
@@ -366,6 +374,11 @@ class Runner:
         reason = f"a fault of flowsched ({type(error).__name__}: {error}); {what}"
         settled = await self._recorder.settle(found, NextStep(state, reason))
         return settled if sent else None
+
+    def _leave_to_its_new_claim(self, run: Run) -> None:
+        # Whoever has claimed it again hands it over, but may not have come to that.
+        if not run.state.final:
+            self.start(run)
 
     async def _standing(self, run: Run) -> Run | None:
         return await self._recorder.insist("read how a run stands", lambda: self._ledger.run(run.id))
