@@ -814,3 +814,18 @@ async def test_what_a_blackout_left_out_during_downtime_is_not_called_late(
 
     assert desk.fired(SKIPPED) == ["held 12:30"]
     assert "fires were late" not in caplog.text
+
+
+@pytest.mark.parametrize("gone", [950, 1_100])
+async def test_before_a_fire_that_is_still_held_the_latest_is_caught_up_however_long_the_backlog(
+    desk: Desk, gone: int
+) -> None:
+    """The batch that ends before the held fire is the last one that has anything to go out by now."""
+    begin = START.replace(second=0) + 900 * MINUTE
+    blackout = deferred((begin, begin + 1_000 * MINUTE))
+    await desk.apply(every(1, blackout, catch_up=CatchUp.LATEST, catch_up_window=3 * DAY))
+    desk.clock.step(START + gone * MINUTE)
+    await desk.passes(LOOK_AGAIN)
+    await desk.settled()
+
+    assert [run.fire_time for run in desk.runs if run.state is RunState.CLAIMED] == [begin - MINUTE]

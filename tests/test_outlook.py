@@ -13,13 +13,14 @@ from flowsched.engine.alarms import alarms_of
 from flowsched.engine.outlook import Outlook
 from flowsched.errors import LedgerError
 from flowsched.ledger import Ledger
-from flowsched.model import Cursor, Schedule
+from flowsched.model import Cursor, Schedule, Scope
 from tests.builders import a_schedule, closed, deferred
 from tests.fakes import HandClock
 from tests.test_engine import START, Desk
+from tests.test_pauses import pause, resume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pytest
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MINUTE = timedelta(minutes=1)
 HOURLY = a_schedule("hourly", "0 * * * *", flow=1)
+HALF = a_schedule("half", "30 13-23 * * *", flow=2)
 
 
 def at(hour: int, minute: int = 0) -> datetime:
@@ -44,15 +46,17 @@ def next_of(*schedules: Schedule, count: int = 4, now: datetime = START, **more:
     return [f"{one.schedule_id} {one.fire_time:%H:%M} {one.out_at:%H:%M}" for one in found]
 
 
-def test_the_next_fires_of_all_come_by_time_and_then_by_id() -> None:
-    ten = a_schedule("a-ten", "*/10 * * * *")
+def test_the_next_fire_of_each_comes_by_time_and_then_by_id() -> None:
+    ten = a_schedule("z", "*/10 * * * *")
+    nightly = a_schedule("a", "30 2 * * *")
 
-    assert next_of(HOURLY, replace(HOURLY, id="b"), replace(ten, id="z"), count=8) == [
-        *(f"z 12:{minute} 12:{minute}" for minute in (10, 20, 30, 40, 50)),
+    assert next_of(HOURLY, replace(HOURLY, id="b"), ten, nightly) == [
+        "z 12:10 12:10",
         "b 13:00 13:00",
         "hourly 13:00 13:00",
-        "z 13:00 13:00",
+        "a 02:30 02:30",
     ]
+    assert next_of(HOURLY, ten, nightly, count=2) == ["z 12:10 12:10", "hourly 13:00 13:00"]
     assert next_of(replace(HOURLY, enabled=False)) == []
     assert next_of(HOURLY, count=0) == []
 
@@ -61,24 +65,21 @@ def test_what_a_blackout_leaves_out_is_not_next_and_what_it_defers_is_at_its_end
     freeze = (at(12, 30), at(15, 30))
 
     assert next_of(replace(HOURLY, blackout=closed(freeze)), count=1) == ["hourly 16:00 16:00"]
-    assert next_of(replace(HOURLY, blackout=deferred(freeze)), count=2) == [
-        "hourly 15:00 15:30",
-        "hourly 16:00 16:00",
-    ]
+    assert next_of(replace(HOURLY, blackout=deferred(freeze))) == ["hourly 15:00 15:30"]
 
 
-def test_a_fire_at_the_end_of_a_closed_time_comes_after_the_one_that_is_deferred_to_it() -> None:
+def test_a_fire_that_is_deferred_to_the_time_of_another_comes_before_it() -> None:
     both = [replace(HOURLY, id=id_, blackout=deferred((at(12, 30), at(14)))) for id_ in ("a", "b")]
 
-    assert next_of(*both) == ["a 13:00 14:00", "a 14:00 14:00", "b 13:00 14:00", "b 14:00 14:00"]
+    assert next_of(*both) == ["a 13:00 14:00", "b 13:00 14:00"]
 
 
 def test_what_is_held_just_now_is_next_when_it_goes_out() -> None:
     held = replace(HOURLY, blackout=deferred((at(11, 30), at(12, 30))))
 
-    found = next_of(held, count=2, since=at(11), deferred_until=at(12, 30))
+    found = next_of(held, since=at(11), deferred_until=at(12, 30))
 
-    assert found == ["hourly 12:00 12:30", "hourly 13:00 13:00"]
+    assert found == ["hourly 12:00 12:30"]
     # One that is new since that fire's time has nothing to hold.
     assert next_of(held, count=1) == ["hourly 13:00 13:00"]
 
@@ -161,3 +162,55 @@ def test_ten_thousand_schedules_are_looked_at_quickly() -> None:
         assert len(outlook.upcoming(known, Pauses(), START + MINUTE, 10)) == 10
         assert outlook.overdue(known, START + MINUTE) == {}
     assert time.perf_counter() - began < 1.0  # 0.04 s where it was written
+
+
+async def test_what_is_next_is_looked_for_only_when_something_has_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, look = list[datetime](), Outlook.upcoming
+
+    def counted(self: Outlook, known: Mapping[str, Cursor], pauses: Pauses, now: datetime, count: int) -> Any:
+        looked.append(now)
+        return look(self, known, pauses, now, count)
+
+    async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        desk = Desk(ledger, HandClock(START))
+        await desk.apply(HOURLY, HALF)
+        monkeypatch.setattr(Outlook, "upcoming", counted)
+        for _ in range(50):
+            assert [each.fire_time for each in desk.engine.upcoming(2)] == [at(13), at(13, 30)]
+            assert desk.engine.next_fire() == at(13)
+            await desk.passes(60)
+        looks_in_the_hour = len(looked)
+        await desk.minutes(20)
+        after = desk.engine.upcoming(2)
+        desk.clock.step(START)
+        set_back = desk.engine.upcoming(2)
+        await desk.engine.stop()
+
+    assert looks_in_the_hour == 1
+    assert [[each.fire_time for each in found] for found in (after, set_back)] == [[at(13, 30), at(14)]] * 2
+
+
+async def test_what_is_next_is_as_a_new_look_would_find_it_whatever_moves(tmp_path: Path) -> None:
+    held = a_schedule("held", "*/7 * * * *", flow=2, blackout=deferred((at(12, 10), at(12, 40))))
+    beside = a_schedule("z", "35,49 * * * *", flow=3)  # it comes just when the other is deferred
+    all_of_them, other = (held, HOURLY, beside), replace(held, blackout=deferred((at(12, 10), at(12, 52))))
+    async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        desk = Desk(ledger, HandClock(START))
+        await desk.apply(*all_of_them)
+        for tick in range(240):
+            now = desk.clock.now()
+            fresh = desk.engine._outlook.upcoming(desk.engine._cursors, desk.engine._pauses, now, 4)
+            assert desk.engine.upcoming(4) == fresh, tick
+            if tick == 60:
+                await pause(desk, Scope.SCHEDULE, "hourly")
+            if tick == 90:
+                await desk.apply(other, HOURLY, beside, revision="r2")
+            if tick == 180:
+                await resume(desk, Scope.SCHEDULE, "hourly")
+            desk.clock.advance(20)
+            desk.engine.upcoming(4)  # what has just come is not claimed yet
+            await desk.passes(0)
+            await desk.settled()
+        await desk.engine.stop()

@@ -33,7 +33,7 @@ from flowsched.admission import (
     paused,
 )
 from flowsched.engine.alarms import Executor, Scheduler, alarms_of, calendars_of
-from flowsched.engine.outlook import Outlook
+from flowsched.engine.outlook import Outlook, first_out
 from flowsched.engine.queue import ClaimQueue
 from flowsched.enos import milliseconds, predicted_instance
 from flowsched.errors import LedgerError, LedgerUnusable
@@ -110,16 +110,12 @@ class _Pass:
         """Tell whether a fire later than `after` is to go out by `until`, and no pause leaves it out."""
         if not all(is_over(pause, self.until) for pause in pauses):
             return False
-        while _goes_out(schedule, after, self.until):
-            if not pauses:
+        while (first := first_out(schedule, after)) is not None and first.goes_out <= self.until:
+            pause = pause_over(first.fire_time, pauses)
+            if pause is None:
                 return True
-            after = next(timeline.fire_times(schedule.timing, after))
-            pause = pause_over(after, pauses)
-            if pause is not None:
-                assert pause.over_at is not None  # noqa: S101 - it is over
-                after = pause.over_at - timedelta.resolution
-            elif (stay := self.stay(schedule, after)) is None or stay.until is not None:
-                return True
+            assert pause.over_at is not None  # noqa: S101 - it is over
+            after = pause.over_at - timedelta.resolution
         return False
 
     def stay(self, schedule: Schedule, fire_time: datetime) -> Stay | None:
@@ -140,6 +136,19 @@ class _Rows:
     cursors: list[Cursor]
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """The next fires of all, as they were found at an instant."""
+
+    at: datetime
+    count: int
+    found: list[Upcoming]
+
+    def holds(self, now: datetime, count: int) -> bool:
+        """Tell whether the first so many are the same by now, as far as only time has passed."""
+        return count <= self.count and bool(self.found) and self.at <= now < self.found[0].out_at
+
+
 class Engine:
     """Wakes at each fire time, claims what is due, and hands each new run to `start`."""
 
@@ -152,6 +161,8 @@ class Engine:
         self._alarms: dict[Timing, Alarm] = {}
         self._cursors: dict[str, Cursor] = {}
         self._outlook = Outlook()
+        self._ahead: _Ahead | None = None
+        """The latest look ahead; None where something has moved since."""
         self._pauses = Pauses()
         self._pauses_known = True
         """Whether `_pauses` has what is in the ledger; nothing is claimed while it may not."""
@@ -173,14 +184,15 @@ class Engine:
         async with self._claims.paused():
             at = self._clock.now()
             await self._start_what_was_claimed_unheard()
-            terms = await self._ledger.terms()
+            terms = await self._ledger.standing_terms()
             await self._read_pauses(at, (term.cursor_at for term in terms if term.until_at is None))
             await self._close(terms, catalog, at)
             cursors = await self._put_in_force(catalog, at)
             self._catalog = catalog
             self._cursors = cursors
             self._alarms = alarms_of(catalog.schedules.values())
-            self._outlook = Outlook(self._alarms.values())
+            self._outlook, self._ahead = Outlook(self._alarms.values()), None
+            await self._follow_pauses()
             self._warn_of_the_future()
             self._scheduler.put(self._alarms.values())
         for timing in self._alarms:
@@ -192,12 +204,16 @@ class Engine:
         return first[0].out_at if first else None
 
     def upcoming(self, count: int) -> list[Upcoming]:
-        """Return the next fires that go out after now, in that order, by id where it is at once.
+        """Return the next fire after now of each schedule, as they go out, by id where it is at once.
 
-        At most `count`, over all schedules; jitter is not in it. What a fault of flowsched, or of a calendar,
-        keeps from being known is not among them.
+        The first `count` of them; jitter is not in it. What a fault of flowsched, or of a calendar, keeps
+        from being known is not among them.
         """
-        return self._outlook.upcoming(self._cursors, self._pauses, self._clock.now(), count)
+        now = self._clock.now()
+        if self._ahead is None or not self._ahead.holds(now, count):
+            found = self._outlook.upcoming(self._cursors, self._pauses, now, count)
+            self._ahead = _Ahead(now, count, found)
+        return self._ahead.found[:count]
 
     def overdue(self, grace: timedelta) -> dict[str, datetime]:
         """Return the schedules with a fire that should have been claimed more than `grace` ago and was not.
@@ -251,14 +267,29 @@ class Engine:
             try:
                 return await write()
             finally:
-                try:
-                    await self._read_pauses_anew()
-                except LedgerError as error:
-                    log.error(  # noqa: TRY400 - the text says it all
-                        "ledger would not tell of the pauses, so nothing is fired; trying again",
-                        extra={"error": str(error)},
-                    )
-                    self._claims.look()
+                await self._ask_for_pauses()
+
+    async def _follow_pauses(self) -> None:
+        """Know by which ids pauses go now: those of a schedule that was renamed have gone with it."""
+        before = {pause.id: pause.name for pause in self._pauses.known}
+        self._pauses_known = False
+        await self._ask_for_pauses()
+        for pause in self._pauses.known:
+            former = before.get(pause.id, pause.name)
+            if pause.name != former:
+                extra = {"schedule": pause.name, "former": former, "reason": pause.reason, "by": pause.by}
+                log.warning("pause goes with its schedule, which was renamed", extra=extra)
+
+    async def _ask_for_pauses(self) -> None:
+        """Read the pauses anew; where the ledger does not tell, before anything is claimed."""
+        try:
+            await self._read_pauses_anew()
+        except LedgerError as error:
+            log.error(  # noqa: TRY400 - the text says it all
+                "ledger would not tell of the pauses, so nothing is fired; trying again",
+                extra={"error": str(error)},
+            )
+            self._claims.look()
 
     async def _read_pauses_anew(self) -> None:
         await self._read_pauses(self._clock.now(), (cursor.at for cursor in self._cursors.values()))
@@ -266,7 +297,7 @@ class Engine:
     async def _read_pauses(self, at: datetime, cursors: Iterable[datetime]) -> None:
         """Read the pauses that may cover a fire that is still to be decided about. Raises LedgerError."""
         self._pauses = Pauses(await self._ledger.pauses(min([at, *cursors])))
-        self._pauses_known = True
+        self._pauses_known, self._ahead = True, None
 
     def _under_pauses(self, schedule: Schedule, due: list[Due], now: datetime) -> list[Due]:
         """Return the fires with why a pause leaves them out, where one does."""
@@ -467,6 +498,9 @@ class Engine:
         self._unheard = True
         runs = await self._ledger.claim(due.rows, due.cursors)
         self._unheard = False
+        # What is looked at ahead begins after now, unless something is held.
+        if any(each.deferred_until or self._cursors[each.schedule_id].deferred_until for each in due.cursors):
+            self._ahead = None
         self._cursors.update((cursor.schedule_id, cursor) for cursor in due.cursors)
         for cursor in due.cursors:
             if cursor.deferred_until is not None:
@@ -493,7 +527,7 @@ class Engine:
         for run in await self._ledger.open_runs():
             if run.daemon == self._daemon and run.state is RunState.CLAIMED and not run.attempts:
                 self._start(run)
-        self._unheard = False
+        self._unheard, self._ahead = False, None
 
     def _due(self, batch: Sequence[Schedule], pass_: _Pass) -> _Rows:
         """Return what the batch has due, decided at this instant; about MOST_ROWS of it at most."""
@@ -522,14 +556,12 @@ class Engine:
         came = pass_.fire_times(schedule.timing, cursor.at)
         if not came:
             return
-        going, deferred_until, more = (
-            _with_jitter(schedule, came[:MOST_ROWS], came),
-            None,
-            len(came) > MOST_ROWS,
-        )
+        going, deferred_until = _with_jitter(schedule, came[:MOST_ROWS], came), None
         if schedule.blackout is not None:
             going, deferred_until = pass_.under_blackout(schedule, going)
-        if more and deferred_until is None and going:
+        more = False
+        # After one that is deferred beyond now, none goes out by now.
+        if going and deferred_until is None and len(came) > MOST_ROWS:
             more = pass_.has_more(schedule, going[-1].fire_time, self._pauses.of(schedule))
         going = self._under_pauses(schedule, going, now)
         decisions = admit(schedule, going, now, more=more)
@@ -656,12 +688,6 @@ def _under(stay: Stay | None, schedule: Schedule, due: Due) -> Due:
     following = next(timeline.fire_times(schedule.timing, due.fire_time), None)
     due_at = timeline.due_time(schedule, stay.until, following)
     return Due(due.fire_time, due_at, note=f"deferred, {stay.reason}")
-
-
-def _goes_out(schedule: Schedule, after: datetime, until: datetime) -> bool:
-    """Tell whether a fire with a fire time after `after` is to go out by `until`."""
-    out_at = timeline.next_out(schedule, after)
-    return out_at is not None and out_at <= until
 
 
 def _with_jitter(schedule: Schedule, taken: Sequence[datetime], came: Sequence[datetime]) -> list[Due]:

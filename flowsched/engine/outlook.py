@@ -51,29 +51,16 @@ class _Alike:
             asked, known = self._known
             if asked <= after and (known is None or after < known.fire_time):
                 return known
-        found = _first(self.schedules[0], after)
+        found = first_out(self.schedules[0], after)
         self._known = after, found
         return found
 
     def outs(self, schedules: list[Schedule], after: datetime) -> Iterator[_Out]:
-        """Yield what goes out of some of them, by time and then by id, for as long as there is any."""
+        """Yield what goes out first of each of some of them, by id; nothing where nothing does."""
         out = _quietly_first(self, after)
-        while out is not None:
-            at_once = [out]
-            if out.fire_time < out.goes_out:
-                # A fire whose time is the end of the closed time goes out along with the one deferred to it.
-                following = self._following(out)
-                at_once += [following] if following and following.goes_out == out.goes_out else []
+        if out is not None:
             for schedule in schedules:
-                for each in at_once:
-                    yield _Out(each.goes_out, schedule.id, each.fire_time, schedule)
-            out = self._following(at_once[-1])
-
-    def _following(self, out: Outgoing) -> Outgoing | None:
-        try:
-            return _first(self.schedules[0], out.fire_time)
-        except Exception:  # noqa: BLE001 - as in `_quietly_first`
-            return None
+                yield _Out(out.goes_out, schedule.id, out.fire_time, schedule)
 
 
 class Outlook:
@@ -90,7 +77,7 @@ class Outlook:
     def upcoming(
         self, cursors: Mapping[str, Cursor], pauses: Pauses, now: datetime, count: int
     ) -> list[Upcoming]:
-        """Return the next fires of all; the contract is that of `Engine.upcoming`."""
+        """Return the next fire of each; the contract is that of `Engine.upcoming`."""
         held: list[_Out] = []
         streams: list[Iterable[_Out]] = [held]
         for alike in self._alike:
@@ -102,7 +89,7 @@ class Outlook:
                     held += _held(schedule, cursor.at, cursor.deferred_until)
             streams += (alike.outs(schedules, after) for after, schedules in by_start.items())
         held.sort()
-        first = islice(heapq.merge(*streams), count)
+        first = islice(_first_of_each(heapq.merge(*streams)), count)
         return [_upcoming(one, pauses) for one in first]
 
     def overdue(self, cursors: Mapping[str, Cursor], before: datetime) -> dict[str, datetime]:
@@ -119,7 +106,16 @@ class Outlook:
         return found
 
 
-def _first(schedule: Schedule, after: datetime) -> Outgoing | None:
+def _first_of_each(outs: Iterable[_Out]) -> Iterator[_Out]:
+    seen: set[str] = set()
+    for out in outs:
+        if out.schedule_id not in seen:
+            seen.add(out.schedule_id)
+            yield out
+
+
+def first_out(schedule: Schedule, after: datetime) -> Outgoing | None:
+    """Return what goes out first of the fires with a fire time after an instant; None: nothing does."""
     goes_out = timeline.next_out(schedule, after)
     if goes_out is None:
         return None
