@@ -53,6 +53,7 @@ class Mailbox:
         silent: bool = False,
     ) -> None:
         self.mails: list[Mail] = []
+        self.refused = 0
         self.says = says
         self._silent = silent
         self._tls = tls
@@ -63,6 +64,8 @@ class Mailbox:
         if self.says.startswith("250"):
             message = message_from_bytes(envelope.content, policy=policy.default)
             self.mails.append(Mail(envelope.mail_from, tuple(envelope.rcpt_tos), message))
+        else:
+            self.refused += 1
         return self.says
 
     async def __aenter__(self) -> Self:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import ssl
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 import trustme
 
 from flowsched.alerts import commands, mail, messages, posting
+from flowsched.alerts import lines as lines_room
 from flowsched.alerts.lines import Line, lines_of
 from flowsched.alerts.tries import ATTEMPTS, PAUSES, Tried, answered, pause_after
 from flowsched.config.templates import TEXTS, VALUES, check_template
@@ -23,8 +30,6 @@ from tests.receivers import ENVIRON, HOOK, Mailbox, a_channel, a_webhook, an_ema
 from tests.wire import Wire, drips, falls_silent, hangs_up, resets, response, says
 
 if TYPE_CHECKING:
-    import asyncio
-
     from flowsched.model import Email, Webhook
 
 HOST = "plant-7"
@@ -42,6 +47,7 @@ OVER = Alert(kind=AlertKind.OVERDUE, subject="hourly", summary="hourly is overdu
 def a_message(*alerts: Alert, **more: Any) -> Message:
     usual: dict[str, Any] = {
         "id": 5,
+        "identity": UUID(int=5),
         "channel": "team",
         "at": T0,
         "state": MessageState.PENDING,
@@ -102,6 +108,7 @@ def test_the_document_says_all_and_stays_the_same_when_it_is_sent_again() -> Non
         "count": 1,
         "alerts": [
             {
+                "key": "flowsched/plant-7/failed/nightly",
                 "kind": "failed",
                 "subject": "nightly",
                 "state": "firing",
@@ -113,7 +120,7 @@ def test_the_document_says_all_and_stays_the_same_when_it_is_sent_again() -> Non
         ],
         "more": {},
     }
-    assert document["id"] != messages.document(a_message(id=6), HOST)["id"]
+    assert document["id"] != messages.document(a_message(identity=UUID(int=6)), HOST)["id"]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +133,15 @@ def test_what_is_over_resolves_only_where_nothing_else_goes_on(
     filled = messages.filled('["$state", "$action"]', a_message(*alerts), HOST, {})
 
     assert json.loads(filled) == [state, action]
+
+
+def test_a_message_is_named_after_what_goes_on() -> None:
+    ended = Alert(kind=FAILED.kind, subject="nightly", summary="well again", at=T0, over=True)
+    both, none = (messages.document(a_message(*alerts), HOST) for alerts in ((OVER, FAILED), (FAILED, ended)))
+
+    assert (both["key"], both["state"]) == ("flowsched/plant-7/failed/nightly", "firing")
+    assert both["summary"].startswith("nightly failed")
+    assert (none["key"], none["state"]) == ("flowsched/plant-7/failed/nightly", "over")
 
 
 def test_a_template_is_filled_with_every_placeholder_and_stays_json() -> None:
@@ -271,6 +287,82 @@ async def test_a_receiver_that_does_not_answer_is_left_after_a_while(
     assert tried == Tried(ok=False, detail=detail)
 
 
+async def test_a_name_server_that_hangs_keeps_nobody_else_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(posting, "TIMEOUT", 0.05)
+    freed, asked, hanging = threading.Event(), socket.getaddrinfo, []
+
+    def hangs(host: Any, *more: Any, **named: Any) -> Any:
+        if host == "hangs.example":
+            hanging.append(host)
+            freed.wait(60)
+        return asked("127.0.0.1", *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    line = a_line(a_webhook("https://hangs.example/x"))
+    try:
+        while len(hanging) < posting.MOST_HANGING:
+            await line.tell(a_message(), HandClock(T0))
+        tries = [await line.tell(a_message(), HandClock(T0)) for _ in range(2)]
+        began = time.perf_counter()
+        await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
+
+        assert time.perf_counter() - began < 1
+        assert [each.detail for each in tries] == [posting.ALL_HANG] * 2
+        assert len(hanging) == posting.MOST_HANGING
+    finally:
+        freed.set()
+
+
+async def test_a_secret_on_a_disk_that_hangs_is_told_by_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines_room, "SECRET_TIMEOUT", 0.05)
+    freed = threading.Event()
+    monkeypatch.setattr(lines_room, "read_secret", lambda *_: freed.wait(60))
+    path = tmp_path / "url"
+
+    tried = await told(Slack(url=SecretSource("file", str(path))))
+    freed.set()
+
+    assert tried == Tried(ok=False, detail=f"file {path}: cannot be read within 0 s")
+
+
+HANGING = """
+import asyncio, threading, sys
+from flowsched.alerts.threads import Threads
+async def main():
+    try:
+        await Threads(1).do(threading.Event().wait, 0.1)
+    except TimeoutError:
+        sys.stdout.write("left")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.e2e
+def test_a_process_ends_though_a_thread_for_alerts_hangs() -> None:
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", HANGING], check=True, timeout=30, capture_output=True, text=True
+    )
+
+    assert ended.stdout == "left"
+
+
+@pytest.mark.parametrize("proxy", ["ftp://planted@proxy.example", "socks9://planted"])
+async def test_a_proxy_that_cannot_be_used_is_not_taken_for_a_wrong_url(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+
+    tried = await posting.Post(None, environment_proxy=True)("https://alerts.example/x", b"{}")
+
+    assert (tried.ok, tried.final) == (False, False)
+    assert tried.detail.startswith("unusable proxy variables; allowed: ")
+    assert "planted" not in tried.detail
+
+
 async def test_an_answer_without_end_is_not_read() -> None:
     async def endless(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -369,7 +461,7 @@ async def test_a_file_of_authorities_that_cannot_be_used_is_told(content: str | 
     mailed = await told(an_email(1, tls=Tls.TLS), ca_file=str(path))
 
     assert posted == Tried(ok=False, detail=f"cannot use {path}: {why}")
-    assert mailed.detail.startswith("failed at ca_file: ")
+    assert mailed == posted
 
 
 async def test_a_mail_in_any_language_arrives_as_it_was() -> None:
@@ -396,7 +488,7 @@ async def test_a_mail_has_all_that_a_mail_should_have() -> None:
     headers = dict(got.message.items())
     assert headers["Subject"].startswith("[flowsched] nightly failed (run 17)")
     assert headers["Date"] == "Thu, 01 Jan 2026 00:00:00 +0000"
-    assert headers["Message-ID"] == f"<{messages.identity(a_message(), HOST)}@example.com>"
+    assert headers["Message-ID"] == f"<{UUID(int=5)}@example.com>"
     assert headers["Auto-Submitted"] == "auto-generated"
     assert headers["To"] == "on-call@example.com, team@example.com"
     assert got.message.get_content().splitlines() == messages.text(a_message(), HOST).splitlines()

@@ -17,9 +17,9 @@ from flowsched.alerts.lines import Line, lines_of
 from flowsched.alerts.posting import Post
 from flowsched.alerts.tries import PAUSES, Tried
 from flowsched.errors import LedgerError
-from flowsched.events import AlertDone, RunMoved
+from flowsched.events import AlertDone, Reloaded, RunMoved
 from flowsched.ledger import Ledger
-from flowsched.model import AlertKind, Message, MessageState, Outcome, RunState
+from flowsched.model import AlertKind, Message, MessageState, Outcome, Reload, ReloadOutcome, RunState
 from flowsched.runner import Runner
 from tests.builders import a_run, an_answer
 from tests.desk import FIRE, Desk, a_desk
@@ -83,6 +83,11 @@ class Office:
     def fails(self, *ids: str) -> None:
         for id_ in ids:
             self.courier.hear(RunMoved(a_run(schedule_id=id_, state=RunState.FAILED, reason="because")))
+
+    def reloads(self, outcome: ReloadOutcome) -> None:
+        at = self.desk.clock.now()
+        reload = Reload(outcome=outcome, at=at, why="SIGHUP", revision="r2", commit=None, problems=())
+        self.courier.hear(Reloaded(reload))
 
     async def passes(self, seconds: float) -> None:
         await self.desk.passes(seconds)
@@ -168,7 +173,8 @@ async def test_a_message_in_vain_is_tried_again_for_an_hour_and_then_given_up(
 
         assert (tries, len(line.told)) == ([1, 1, 2, 3, 4], 5)
         assert await office.records() == [(MessageState.FAILED, 1, 5, "HTTP 500")]
-        assert office.done == [AlertDone("team", MessageState.FAILED)]
+        vain = [AlertDone("team", MessageState.PENDING)] * 4
+        assert office.done == [*vain, AlertDone("team", MessageState.FAILED)]
         (given_up,) = [record for record in caplog.records if record.levelno == logging.ERROR]
         assert given_up.getMessage() == "alerts given up"
 
@@ -357,6 +363,111 @@ async def test_a_fault_of_ours_stops_alerts_for_a_minute_only(
         assert "alerts stopped for a minute by a fault of flowsched" in caplog.text
 
 
+async def test_the_end_of_what_a_former_process_has_told_is_told_by_the_next(tmp_path: Path) -> None:
+    line = a_line()
+    async with an_office(tmp_path, line) as office:
+        office.reloads(ReloadOutcome.HELD)
+        office.fails("a")
+        await office.passes(31)
+        await office.courier.aclose()
+        office.hire()
+        office.reloads(ReloadOutcome.APPLIED)
+        office.fails("a")
+        await office.passes(31)
+
+        assert [[(each.kind, each.over) for each in message.alerts] for message in line.told] == [
+            [(AlertKind.HELD, False), (AlertKind.FAILED, False)],
+            [(AlertKind.HELD, True)],
+        ]
+
+
+async def test_what_waits_is_taken_up_once_the_ledger_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = a_line()
+    async with an_office(tmp_path, line) as office:
+        office.fails("a")
+        await office.courier.aclose()
+
+        async def refuses(*_: object) -> list[Message]:
+            raise LedgerError("it is locked")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "open_messages", refuses)
+            office.hire()
+            await office.passes(3)
+            office.fails("b")
+            await office.passes(60)
+            meanwhile = [subjects(each) for each in line.told]
+        await office.passes(courier_room.TAKE_UP_PAUSE)
+
+        assert meanwhile == [["b"]], "those of now do not wait"
+        assert [subjects(each) for each in line.told] == [["b"], ["a"]]
+        assert [state for state, *_ in await office.records()] == [MessageState.SENT] * 2
+
+
+async def test_an_end_is_not_told_before_the_beginning_that_is_tried_again(tmp_path: Path) -> None:
+    way = a_webhook("http://127.0.0.1:1", template='["$key"]')
+    line = ScriptedLine(a_channel(way), BUSY, SENT)
+    async with an_office(tmp_path, line) as office:
+        office.reloads(ReloadOutcome.HELD)
+        await office.passes(31)
+        office.reloads(ReloadOutcome.APPLIED)
+        office.fails("a")
+        await office.passes(120)
+
+        assert [(each.alerts[0].kind, each.alerts[0].over) for each in line.told] == [
+            (AlertKind.HELD, False),
+            (AlertKind.FAILED, False),
+            (AlertKind.HELD, False),
+            (AlertKind.HELD, True),
+        ]
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_what_is_told_apart_is_told_on_by_the_next_process_within_the_rate(
+    tmp_path: Path, *, is_killed: bool
+) -> None:
+    line = ScriptedLine(a_channel(a_webhook("http://127.0.0.1:1", template='["$key"]')))
+    async with an_office(tmp_path, line, rate_per_hour=2) as office:
+        office.fails("a", "b", "c", "d")
+        await office.passes(40)
+        if is_killed:
+            killed = office.courier
+            for task in (killed._gatherer, *killed._senders.values()):
+                assert task is not None
+                task.cancel()
+        else:
+            await office.courier.aclose()
+        office.hire()
+        await office.passes(60)
+        meanwhile = [subjects(each) for each in line.told]
+        await office.passes(3600)
+
+        assert meanwhile == [["a"], ["b"]]
+        assert sorted(subjects(each) for each in line.told) == [["a"], ["b"], ["c"], ["d"]]
+        assert [state for state, *_ in await office.records()] == [MessageState.SENT] * 4
+
+
+async def test_a_message_has_one_identity_though_the_ledger_would_not_take_it_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = a_line(BUSY, SENT)
+    async with an_office(tmp_path, line) as office:
+
+        async def refuses(*_: object) -> list[int]:
+            raise LedgerError("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "keep_messages", refuses)
+            office.fails("a")
+            await office.passes(35)
+        await office.passes(60)
+        (kept,) = await office.desk.ledger.messages()
+
+        assert {each.identity for each in line.told} == {kept.identity}
+
+
 async def lateness(desk: Desk, alerts: Alerts | None, lines: dict[str, Line]) -> list[float]:
     """Have 60 runs sent, one a second, all in vain; return how late each was, on the desk's clock."""
     hears: list[Tell] = []
@@ -410,7 +521,7 @@ async def test_a_webhook_and_a_mail_server_get_what_they_should_though_slow_and_
         office = Office(desk, alerts, *lines.values())
         office.fails("a")
         await office.passes(30)
-        await eventually(lambda: len(wire.heard) == 1)
+        await eventually(lambda: (len(wire.heard), box.refused) == (1, 1))
         await eventually(lambda: len(desk.clock.sleeping) >= 2)
         box.says = "250 OK"
         for _ in range(61):

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 
@@ -56,6 +57,7 @@ def a_message() -> Message:
     (alert,) = Judge(3600, schedules.get).judged(RunMoved(run), AT, 0)
     return Message(
         id=1,
+        identity=UUID(int=1),
         channel="hook",
         at=AT,
         state=MessageState.PENDING,

@@ -14,12 +14,13 @@ import pytest
 from flowsched.alerts import pings as pings_room
 from flowsched.alerts.pinging import Signal, address, ping_of, run_uuid
 from flowsched.alerts.pings import Pinger
+from flowsched.alerts.tries import Tried
 from flowsched.events import FlowMoved, RunMoved
 from flowsched.model import FlowState, Origin, Outcome, Pings, Run, RunState, SecretSource, Watch
 from flowsched.retry import still_in_doubt
 from flowsched.runner import Runner
 from tests.builders import a_run, a_schedule, an_answer, found
-from tests.desk import Desk, a_desk
+from tests.desk import FIRE, Desk, a_desk
 from tests.fakes import eventually
 from tests.receivers import ENVIRON
 from tests.wire import Wire, after, falls_silent, resets, says
@@ -219,6 +220,36 @@ async def test_pings_do_not_pile_up_without_end(
     assert caplog.text.count("ping not sent") == 1
     assert pinger._count == 0
     assert not pinger._waiting
+
+
+async def test_a_ping_that_has_waited_for_long_is_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The endpoint takes nothing for an hour; a run a minute goes on meanwhile."""
+    ages: list[float] = []
+    async with a_pinger(tmp_path, "http://127.0.0.1:1") as (pinger, desk):
+
+        async def post(_: str, content: bytes, __: object) -> Tried:
+            if desk.clock.now() < FIRE + HOUR:
+                await desk.clock.sleep(20)
+                return Tried(ok=False, detail="no answer within 20 s")
+            ages.append(desk.clock.monotonic() - float(content.rpartition(b" ")[2]))
+            return Tried(ok=True, detail="HTTP 200")
+
+        pinger._post = post  # type: ignore[assignment]
+        for _ in range(90):
+            for _ in range(2):
+                pinger.hear(moved(RunState.FAILED, reason=str(desk.clock.monotonic())))
+            await desk.passes(60)
+
+    assert len(ages) >= 30
+    assert max(ages) <= pings_room.OLDEST
+    said = [record for record in caplog.records if "ping not sent" in record.getMessage()]
+    assert {vars(record)["error"] for record in said} == {
+        "it has waited for more than 120 s",
+        "no answer within 20 s",
+    }
+    assert all(vars(record)["left_out"] >= 1 for record in said)
 
 
 async def test_a_key_that_cannot_be_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

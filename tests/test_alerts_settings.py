@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
@@ -239,6 +240,7 @@ def a_message(**more: Any) -> Message:
     )
     usual: dict[str, Any] = {
         "id": None,
+        "identity": UUID(int=5),
         "channel": "team",
         "at": T0,
         "state": MessageState.GATHERING,
@@ -254,15 +256,25 @@ def a_message(**more: Any) -> Message:
 
 async def test_a_message_comes_back_from_the_ledger_as_it_was(tmp_path: Path) -> None:
     async with await Ledger.open(url_of(tmp_path)) as ledger:
-        ids = await ledger.keep_messages([a_message(), a_message(channel="mail")])
+        mail = a_message(channel="mail", identity=UUID(int=6))
+        ids = await ledger.keep_messages([a_message(), mail])
         sent = a_message(id=ids[0], state=MessageState.SENT, attempts=1, next_at=None, done_at=T0)
         again = await ledger.keep_messages([sent])
 
         assert again == ids[:1]
-        assert await ledger.open_messages() == [a_message(id=ids[1], channel="mail")]
-        assert await ledger.messages() == [a_message(id=ids[1], channel="mail"), sent]
+        assert await ledger.open_messages() == [replace(mail, id=ids[1])]
+        assert await ledger.messages() == [replace(mail, id=ids[1]), sent]
         assert await ledger.messages_begun_since(T0) == [("mail", T0), ("team", T0)]
         assert await ledger.messages_begun_since(T0 + timedelta(seconds=1)) == []
+
+
+async def test_a_message_whose_id_was_never_learnt_is_written_once(tmp_path: Path) -> None:
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        first = await ledger.keep_messages([a_message()])
+        second = await ledger.keep_messages([a_message(state=MessageState.SENT, next_at=None, done_at=T0)])
+
+        assert first == second
+        assert [each.state for each in await ledger.messages()] == [MessageState.SENT]
 
 
 async def test_a_message_that_is_gone_from_the_ledger_is_written_anew(tmp_path: Path) -> None:
@@ -275,7 +287,13 @@ async def test_a_message_that_is_gone_from_the_ledger_is_written_anew(tmp_path: 
 async def test_old_messages_are_forgotten_with_old_runs_but_not_those_under_way(tmp_path: Path) -> None:
     async with await Ledger.open(url_of(tmp_path)) as ledger:
         done = {"state": MessageState.SENT, "next_at": None, "done_at": T0}
-        await ledger.keep_messages([a_message(), a_message(**done), a_message(at=T0 + timedelta(1), **done)])
+        await ledger.keep_messages(
+            [
+                a_message(),
+                a_message(identity=UUID(int=6), **done),
+                a_message(identity=UUID(int=7), at=T0 + timedelta(1), **done),
+            ]
+        )
 
         await ledger.forget(T0 + timedelta(hours=1), 100)
 
@@ -297,3 +315,13 @@ async def test_no_reading_scans_the_messages(tmp_path: Path) -> None:
         ]
 
     assert [step for step in plans if "SCAN" in step and "USING" not in step] == []
+
+
+@pytest.mark.parametrize(
+    "to", ["a@b.example,d@e.example", "a@b.example;d@e.example", "A <a@b.example>", "a@b@c"]
+)
+def test_what_is_not_one_mail_address_is_refused(to: str, tmp_path: Path) -> None:
+    mail = f"{{host: smtp.example.com, from: a@example.com, to: ['{to}']}}"
+
+    with pytest.raises(ConfigError, match="is not a mail address"):
+        load_settings(write(tmp_path, f"alerts: {{channels: {{mail: {{email: {mail}}}}}}}\n"))

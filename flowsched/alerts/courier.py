@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections import deque
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flowsched.alerts.deciding import Judge
+from flowsched.alerts.deciding import Judge, has_done_well, last_told
 from flowsched.alerts.gathering import HOUR, Gathering
+from flowsched.alerts.messages import identity, is_told_apart
 from flowsched.alerts.queue import DueQueue, first_of
 from flowsched.alerts.tries import pause_after
 from flowsched.errors import LedgerError
 from flowsched.events import AlertDone, nobody
-from flowsched.model import MessageState
+from flowsched.model import AlertKind, MessageState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+    from datetime import datetime
     from typing import Any
+    from uuid import UUID
 
     from flowsched.alerts.lines import Line
     from flowsched.clock import Clock
     from flowsched.events import Event, Tell
     from flowsched.ledger import Ledger
-    from flowsched.model import Alerts, Message, Schedule
+    from flowsched.model import Alert, Alerts, Message, Run, Schedule
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,25 @@ FAULT_PAUSE = 60.0
 
 OLDEST = timedelta(days=1)
 """What is older is not told any more."""
+
+TAKE_UP_PAUSE = 10.0
+"""Seconds until the ledger is asked again what a former process left."""
+
+MOST_RECALLED = 1_000
+"""Messages of former processes, the newest, that are looked at for what was told and is not over."""
+
+_AT_ONCE = 200
+"""Schedules whose last success is asked for at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Former:
+    """What former processes left."""
+
+    begun: list[tuple[str, datetime]]
+    left: list[Message]
+    told: list[Alert]
+    runs: dict[int, Run]
 
 
 class Courier:
@@ -72,27 +95,36 @@ class Courier:
         self._judge = Judge(alerts.repeat.total_seconds(), schedule)
         wait = alerts.group_wait.total_seconds()
         self._gatherings = {
-            name: Gathering(line.channel, wait, alerts.rate_per_hour) for name, line in lines.items()
+            name: Gathering(line.channel, wait, alerts.rate_per_hour, partial(self._identity, name))
+            for name, line in lines.items()
         }
         self._queues: dict[str, DueQueue[Message]] = {name: DueQueue(clock) for name in lines}
         self._heard = asyncio.Event()
         self._unanswered = 0
+        self._began = clock.now()
+        self._own: set[UUID] = set()
+        """The messages that were begun here, until what former processes left is known."""
+        self._unjudged: deque[tuple[Event, datetime, float]] | None = deque()
+        """What waits to be judged until it is known what was told before; None: nothing does."""
+        self._tried_again: dict[tuple[str, AlertKind, str], tuple[UUID, float]] = {}
+        """By channel, kind and subject, the message that waits for its next attempt, where order matters."""
+        self._taker: asyncio.Task[None] | None = None
         self._gatherer: asyncio.Task[None] | None = None
         self._senders: dict[str, asyncio.Task[None]] = {}
         self._under_way: set[str] = set()
-        self._taken_up = False
         self._stopping = False
 
     def hear(self, event: Event) -> None:
         """Take an event; returns at once."""
-        now = self._clock.monotonic()
-        for alert in self._judge.judged(event, self._clock.now(), now):
-            takers = [each.add(alert, now) for each in self._gatherings.values()]
-            if any(takers):
-                self._heard.set()
+        at, now = self._clock.now(), self._clock.monotonic()
+        if self._unjudged is not None:
+            self._unjudged.append((event, at, now))
+        else:
+            self._gather_all(self._judge.judged(event, at, now), now)
 
     def start(self) -> None:
         """Begin to gather and to send, and take up what a former process left."""
+        self._taker = self._task(self._take_up, "taking up")
         self._gatherer = self._task(self._gather, "gathering")
         self._senders = {
             name: self._task(partial(self._send, line), name) for name, line in self.lines.items()
@@ -101,13 +133,15 @@ class Courier:
     async def aclose(self) -> None:
         """Stop, within about LAST_SECONDS; what is not told by then is kept for the next start."""
         self._stopping = True
-        await _cancelled(task for task in (self._gatherer,) if task is not None)
+        await _cancelled(task for task in (self._taker, self._gatherer) if task is not None)
+        self._judge_what_waits()
         busy = [task for name, task in self._senders.items() if name in self._under_way]
         if busy:
             await asyncio.wait(busy, timeout=LAST_SECONDS)
         await _cancelled(self._senders.values())
-        left = [each.close(self._clock.monotonic()) for each in self._gatherings.values()]
-        await self._kept([self._pending(message) for message in left if message is not None], LAST_SECONDS)
+        now = self._clock.monotonic()
+        left = [message for each in self._gatherings.values() for message in each.left(now)]
+        await self._kept([self._pending_unless_apart(message) for message in left], LAST_SECONDS)
 
     def _task(self, work: Callable[[], Coroutine[Any, Any, None]], what: str) -> asyncio.Task[None]:
         return asyncio.create_task(self._repeated(work, what))
@@ -121,19 +155,31 @@ class Courier:
                     "alerts stopped for a minute by a fault of flowsched", exc_info=True, extra={"part": what}
                 )
                 await self._clock.sleep(FAULT_PAUSE)
+            else:
+                return
+
+    def _gather_all(self, alerts: Sequence[Alert], now: float) -> None:
+        for alert in alerts:
+            takers = [each.add(alert, now) for each in self._gatherings.values()]
+            if any(takers):
+                self._heard.set()
+
+    def _judge_what_waits(self) -> None:
+        unjudged, self._unjudged = self._unjudged, None
+        for event, at, now in unjudged or ():
+            self._gather_all(self._judge.judged(event, at, now), now)
+
+    def _identity(self, channel: str, alert: Alert) -> UUID:
+        drawn = identity(alert, channel, self._clock.draw())
+        if self._taker is None or not self._taker.done():
+            self._own.add(drawn)
+        return drawn
 
     async def _gather(self) -> None:
-        if not self._taken_up:
-            await self._take_up()
-            self._taken_up = True
         while True:
             await self._something_to_do()
             now = self._clock.monotonic()
-            closed = [
-                message
-                for each in self._gatherings.values()
-                if _is_due(each, now) and (message := each.close(now)) is not None
-            ]
+            closed = [message for each in self._gatherings.values() for message in _due(each, now)]
             for message in await self._kept([self._pending(message) for message in closed]):
                 self._queues[message.channel].put(message, now)
             await self._keep_what_is_gathered()
@@ -149,39 +195,77 @@ class Courier:
         self._heard.clear()
 
     async def _keep_what_is_gathered(self) -> None:
-        fresh = [each for each in self._gatherings.values() if not each.is_written]
-        messages = [message for each in fresh if (message := each.message()) is not None]
-        for each in fresh:
-            each.is_written = True
-        for message in await self._kept(messages):
-            if message.id is not None:
-                self._gatherings[message.channel].has_id(message.id)
+        await self._kept([message for each in self._gatherings.values() for message in each.unwritten()])
 
     async def _take_up(self) -> None:
-        now = self._clock.now()
-        try:
-            begun = await self._ledger.messages_begun_since(now - timedelta(seconds=HOUR))
-            left = await self._ledger.open_messages()
-        except LedgerError as error:
-            log.error("alerts of before are not known", extra={"error": str(error)})  # noqa: TRY400 - it says it
-            return
-        for name, each in self._gatherings.items():
-            ago = [(now - at).total_seconds() for channel, at in begun if channel == name]
-            each.remember(self._clock.monotonic() - max(seconds, 0.0) for seconds in ago)
-        for message in left:
-            await self._take_up_one(message)
+        """Take up what former processes left, as soon as the ledger tells; meanwhile go on without."""
+        while True:
+            reading = asyncio.ensure_future(self._former())
+            try:
+                await asyncio.wait({reading}, timeout=LEDGER_PATIENCE)
+                if not reading.done():
+                    self._judge_what_waits()
+                former = await reading
+            except LedgerError as error:
+                log.warning("alerts of before are not known yet", extra={"error": str(error)})
+                self._judge_what_waits()
+                await self._clock.sleep(TAKE_UP_PAUSE)
+            else:
+                await self._take_up_all(former)
+                return
+            finally:
+                reading.cancel()
 
-    async def _take_up_one(self, message: Message) -> None:
-        queue = self._queues.get(message.channel)
-        if queue is None:
+    async def _former(self) -> _Former:
+        now = self._clock.now()
+        begun = await self._ledger.messages_begun_since(now - timedelta(seconds=HOUR))
+        left = await self._ledger.open_messages()
+        newest = await self._ledger.messages(MOST_RECALLED)
+        told = last_told(each for each in newest if each.identity not in self._own)
+        subjects = sorted({alert.subject for alert in told if alert.kind is not AlertKind.IN_DOUBT})
+        successes: dict[str, datetime] = {}
+        for first in range(0, len(subjects), _AT_ONCE):
+            successes |= await self._ledger.last_successes(subjects[first : first + _AT_ONCE])
+        ids = {int(alert.details.get("run", 0)) for alert in told if alert.kind is AlertKind.IN_DOUBT}
+        runs = [await self._ledger.run(id_) for id_ in sorted(ids)]
+        return _Former(
+            begun=[(channel, at) for channel, at in begun if at < self._began],
+            left=[each for each in left if each.identity not in self._own],
+            told=[alert for alert in told if not has_done_well(alert, successes)],
+            runs={run.id: run for run in runs if run is not None},
+        )
+
+    async def _take_up_all(self, former: _Former) -> None:
+        at, now = self._clock.now(), self._clock.monotonic()
+        for name, each in self._gatherings.items():
+            ago = [(at - begun).total_seconds() for channel, begun in former.begun if channel == name]
+            each.remember(now - max(seconds, 0.0) for seconds in ago)
+        gone = [message for message in former.left if message.channel not in self.lines]
+        for message in former.left:
+            if message.channel in self.lines:
+                self._take_up_one(message, now)
+        self._gather_all(self._judge.recall(former.told, former.runs, at, now), now)
+        self._judge_what_waits()
+        self._own.clear()
+        self._heard.set()
+        for message in gone:
             await self._finish(message, MessageState.DROPPED, "there is no such channel any more")
+
+    def _take_up_one(self, message: Message, now: float) -> None:
+        if self._gatherings[message.channel].resume(message, now):
             return
-        pending = replace(message, state=MessageState.PENDING)
         wait = ((message.next_at or message.at) - self._clock.now()).total_seconds()
-        queue.put(pending, self._clock.monotonic() + min(max(wait, 0.0), HOUR))
+        due = now + min(max(wait, 0.0), HOUR)
+        if message.attempts:
+            self._note_next_attempt(message, due)
+        self._queues[message.channel].put(replace(message, state=MessageState.PENDING), due)
 
     def _pending(self, message: Message) -> Message:
         return replace(message, state=MessageState.PENDING, next_at=self._clock.now())
+
+    def _pending_unless_apart(self, message: Message) -> Message:
+        apart = is_told_apart(self.lines[message.channel].channel)
+        return message if apart else self._pending(message)
 
     async def _send(self, line: Line) -> None:
         name = line.channel.name
@@ -199,6 +283,11 @@ class Courier:
         if self._clock.now() - message.at > OLDEST:
             await self._finish(message, MessageState.DROPPED, "it is older than a day")
             return
+        before = self._tried_again.get(_about(message))
+        if before is not None and before[0] != message.identity:
+            # What has begun must not be told after its end.
+            self._queues[message.channel].put(message, before[1])
+            return
         tried = await line.tell(message, self._clock)
         message = replace(message, attempts=message.attempts + 1)
         if tried.ok:
@@ -211,14 +300,24 @@ class Courier:
         next_at = self._clock.now() + timedelta(seconds=pause)
         message = replace(message, next_at=next_at, error=tried.detail)
         log.warning("alerts not sent; trying again", extra=_fields(message) | {"retry_at": next_at})
+        self._tell(AlertDone(message.channel, MessageState.PENDING))
+        due = self._clock.monotonic() + pause
+        self._note_next_attempt(message, due)
         (message,) = await self._kept([message])
-        self._queues[message.channel].put(message, self._clock.monotonic() + pause)
+        self._queues[message.channel].put(message, due)
+
+    def _note_next_attempt(self, message: Message, due: float) -> None:
+        if is_told_apart(self.lines[message.channel].channel):
+            self._tried_again[_about(message)] = (message.identity, due)
 
     async def _finish(self, message: Message, state: MessageState, error: str | None) -> None:
         """Note that a message is done with, in the log, to whoever listens, and in the ledger."""
         done = replace(message, state=state, next_at=None, done_at=self._clock.now(), error=error)
         level = logging.INFO if state is MessageState.SENT else logging.ERROR
         log.log(level, "alerts %s", _SAID[state], extra=_fields(done))
+        waited = self._tried_again.get(_about(message))
+        if waited is not None and waited[0] == message.identity:
+            del self._tried_again[_about(message)]
         self._tell(AlertDone(message.channel, state))
         await self._kept([done])
 
@@ -253,9 +352,16 @@ _SAID = {
 }
 
 
-def _is_due(gathering: Gathering, now: float) -> bool:
-    closes_at = gathering.closes_at()
-    return closes_at is not None and closes_at <= now
+def _due(gathering: Gathering, now: float) -> Iterator[Message]:
+    """Close what is due."""
+    while (closes_at := gathering.closes_at()) is not None and closes_at <= now:
+        message = gathering.close(now)
+        if message is not None:
+            yield message
+
+
+def _about(message: Message) -> tuple[str, AlertKind, str]:
+    return message.channel, message.alerts[0].kind, message.alerts[0].subject
 
 
 def _fields(message: Message) -> dict[str, object]:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from math import inf
 from typing import TYPE_CHECKING
 
+from flowsched.causes import Cause, cause_of
 from flowsched.errors import printable, shortened
 from flowsched.events import FlowMoved, OverdueSeen, Reloaded, RunMoved
-from flowsched.model import SHORT, Alert, AlertKind, FlowState, ReloadOutcome, RunState
+from flowsched.model import (
+    SHORT,
+    Alert,
+    AlertKind,
+    FlowState,
+    MessageState,
+    Origin,
+    ReloadOutcome,
+    RunState,
+)
 from flowsched.ops.logs import stamp
 from flowsched.retry import is_left_in_doubt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flowsched.events import Event
-    from flowsched.model import Reload, Run, Schedule, Watch
+    from flowsched.model import Message, Reload, Run, Schedule, Watch
 
 CATALOG = "catalog"
 """The subject of what is not about one schedule."""
@@ -42,11 +53,41 @@ _OF_RELOADS = {
 }
 
 
+_TELLS = (MessageState.SENT, MessageState.PENDING, MessageState.GATHERING)
+
+
+def last_told(messages: Iterable[Message]) -> list[Alert]:
+    """Return the last alert of each kind and subject that somebody was told of by name, or is about to be.
+
+    `messages` come newest first. Left out is what was over then.
+    """
+    alerts = [
+        alert for message in reversed(list(messages)) if message.state in _TELLS for alert in message.alerts
+    ]
+    last = {(alert.kind, alert.subject): alert for alert in sorted(alerts, key=lambda alert: alert.at)}
+    return [alert for alert in last.values() if not alert.over]
+
+
+def has_done_well(alert: Alert, successes: Mapping[str, datetime]) -> bool:
+    """Tell whether a run of the schedule was triggered for a later fire time than that of an alert.
+
+    `successes` has, by schedule, the latest such fire time. Of a flow it is not known, and so taken to be.
+    """
+    fire_time = alert.details.get("fire_time")
+    if alert.kind in _OF_FLOWS.values():
+        return True
+    if alert.kind not in _OF_RUNS.values() or not isinstance(fire_time, str):
+        return False
+    latest = successes.get(alert.subject)
+    return latest is not None and latest > datetime.fromisoformat(fire_time)
+
+
 @dataclass(slots=True)
 class _Told:
     """When something was told last, and how often it came since."""
 
     at: float
+    """By the monotonic clock; `-inf` where the schedule has done well since: what comes next is told anew."""
     count: int = 0
 
 
@@ -63,8 +104,47 @@ class Judge:
         self._told: dict[_Key, _Told] = {}
         self._in_doubt: dict[int, str] = {}
         self._catalog: AlertKind | None = None
+        self._reload: Reload | None = None
+        """The latest one."""
         self._overdue: frozenset[str] = frozenset()
         self._overdue_told: set[str] = set()
+
+    def recall(self, told: Iterable[Alert], runs: Mapping[int, Run], at: datetime, now: float) -> list[Alert]:
+        """Take what a former process has told, as `last_told` gives it; return what is over by now.
+
+        `runs` are those that it has told the doubt of, by id. What was judged since the start counts more.
+        """
+        over: list[Alert] = []
+        catalog: Alert | None = None
+        for alert in told:
+            age = max((at - alert.at).total_seconds(), 0.0)
+            if age < self._repeat:
+                self._told.setdefault((alert.kind, alert.subject), _Told(now - age))
+            match alert.kind:
+                case AlertKind.OVERDUE:
+                    self._overdue_told.add(alert.subject)
+                case AlertKind.HELD | AlertKind.REFUSED:
+                    catalog = alert if catalog is None or catalog.at <= alert.at else catalog
+                case AlertKind.IN_DOUBT:
+                    over += self._recalled_doubt(alert, runs, at)
+                case _:
+                    pass
+        if catalog is not None:
+            over += self._recalled_catalog(catalog.kind, at)
+        return over
+
+    def _recalled_doubt(self, alert: Alert, runs: Mapping[int, Run], at: datetime) -> Iterator[Alert]:
+        run = runs.get(int(alert.details.get("run", 0)))
+        if run is not None:
+            self._in_doubt[run.id] = run.schedule_id
+            if run.state.final:
+                yield self._settled(run, at)
+
+    def _recalled_catalog(self, kind: AlertKind, at: datetime) -> Iterator[Alert]:
+        if self._reload is None:
+            self._catalog = kind
+        elif self._catalog is not kind:
+            yield self._catalog_over(kind, self._reload, at)
 
     def judged(self, event: Event, at: datetime, now: float) -> list[Alert]:
         """Return what is to be told of an event, if anything; what was told within `repeat` is counted."""
@@ -80,9 +160,11 @@ class Judge:
         return []
 
     def _of_run(self, run: Run, at: datetime, now: float) -> Iterator[Alert]:
-        kind = _OF_RUNS.get(run.state)
+        kind = None if _is_by_hand(run) else _OF_RUNS.get(run.state)
         if run.state.final and run.id in self._in_doubt:
             yield self._settled(run, at)
+        if run.state is RunState.TRIGGERED and run.origin is not Origin.BACKFILL:
+            self._does_well(run.schedule_id, _OF_RUNS.values())
         if kind is None and is_left_in_doubt(run):
             kind = AlertKind.IN_DOUBT
             self._in_doubt[run.id] = run.schedule_id
@@ -102,6 +184,8 @@ class Judge:
 
     def _of_flow(self, watch: Watch, at: datetime, now: float) -> Iterator[Alert]:
         kind = _OF_FLOWS.get(watch.state)
+        if watch.state is FlowState.SUCCEEDED:
+            self._does_well(watch.schedule_id, _OF_FLOWS.values())
         before = None if kind is None else self._count(kind, watch.schedule_id, now)
         if kind is None or before is None:
             return
@@ -113,13 +197,16 @@ class Judge:
         kind = _OF_RELOADS.get(reload.outcome)
         if self._catalog not in (None, kind):
             assert self._catalog is not None  # noqa: S101 - for mypy
-            self._told.pop((self._catalog, CATALOG), None)
-            summary = f"the catalog is {_CATALOG_IS[self._catalog]} no more: the reload is {reload.outcome}"
-            yield _over(self._alert(self._catalog, CATALOG, summary, at, 0, **_reload_details(reload)))
-        self._catalog = kind
+            yield self._catalog_over(self._catalog, reload, at)
+        self._catalog, self._reload = kind, reload
         before = None if kind is None else self._count(kind, CATALOG, now)
         if kind is not None and before is not None:
             yield self._alert(kind, CATALOG, _reload_summary(reload), at, before, **_reload_details(reload))
+
+    def _catalog_over(self, kind: AlertKind, reload: Reload, at: datetime) -> Alert:
+        self._told.pop((kind, CATALOG), None)
+        summary = f"the catalog is {_CATALOG_IS[kind]} no more: the reload is {reload.outcome}"
+        return _over(self._alert(kind, CATALOG, summary, at, 0, **_reload_details(reload)))
 
     def _of_overdue(self, since: dict[str, datetime], at: datetime, now: float) -> Iterator[Alert]:
         """Tell of what was so at the look before, too: a single look may fall into the very moment."""
@@ -133,6 +220,12 @@ class Judge:
                 summary = f"{subject} does not fire, though it is due since {stamp(since[subject])}"
                 yield self._alert(AlertKind.OVERDUE, subject, summary, at, 0, due_since=stamp(since[subject]))
         self._overdue = frozenset(since)
+
+    def _does_well(self, schedule_id: str, kinds: Iterable[AlertKind]) -> None:
+        """Have what comes next of these kinds told at once; what came and was not told still counts."""
+        for kind in kinds:
+            if told := self._told.get((kind, schedule_id)):
+                told.at = -inf
 
     def _count(self, kind: AlertKind, subject: str, now: float) -> int | None:
         """Return how often it came since it was told last; None: it is only counted now, not told."""
@@ -185,6 +278,11 @@ def _over(alert: Alert) -> Alert:
         over=True,
         details=alert.details,
     )
+
+
+def _is_by_hand(run: Run) -> bool:
+    """Tell whether a person has ended it, who knows then."""
+    return cause_of(run.state, run.reason) is Cause.BY_HAND
 
 
 def _run_summary(kind: AlertKind, run: Run) -> str:

@@ -8,7 +8,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from flowsched.alerts.messages import document, filled, slack_text
-from flowsched.alerts.posting import Post
+from flowsched.alerts.posting import ALL_HANG, Post
+from flowsched.alerts.threads import AllHang
 from flowsched.alerts.tries import Tried
 from flowsched.config import read_secret
 from flowsched.errors import SecretError
@@ -17,6 +18,7 @@ from flowsched.model import Command, Email, SecretSource, Slack, Webhook
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from flowsched.alerts.threads import Threads
     from flowsched.clock import Clock
     from flowsched.model import Alerts, Channel, Message
 
@@ -24,6 +26,9 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 60.0
 """Real seconds for an attempt as a whole, with all that it waits for before it begins."""
+
+SECRET_TIMEOUT = 10.0
+"""Real seconds for a secret: the disk that it is on may be one of another machine."""
 
 
 class Line:
@@ -45,6 +50,8 @@ class Line:
                 return await self._tell(message, clock)
         except TimeoutError:
             return Tried(ok=False, detail=f"no end within {TIMEOUT:.0f} s")
+        except AllHang:
+            return Tried(ok=False, detail=ALL_HANG)
         except SecretError as error:
             return Tried(ok=False, detail=str(error))
         except Exception as error:  # noqa: BLE001 - its text may be secret
@@ -58,6 +65,8 @@ class Line:
                 await self._secret(source)
             except SecretError as error:
                 wrong.append(str(error))
+            except AllHang:
+                wrong.append(ALL_HANG)
         return wrong
 
     async def _tell(self, message: Message, clock: Clock) -> Tried:
@@ -89,23 +98,36 @@ class Line:
         login = None
         if way.user is not None and way.password is not None:
             login = mail.Login(await self._secret(way.user), await self._secret(way.password))
-        return await mail.deliver(
-            mail.mail_of(message, way, self._host, clock.now()), way, login, self._ca_file
-        )
+        letter = mail.mail_of(message, way, self._host, clock.now())
+        return await mail.deliver(letter, way, login, self._ca_file, self._post.threads)
 
     def _document(self, message: Message) -> bytes:
         return json.dumps(document(message, self._host)).encode()
 
     async def _secret(self, source: SecretSource) -> str:
-        return (await asyncio.to_thread(read_secret, source, self._environ)).reveal()
+        return await secret_of(source, self._environ, self._post.threads)
 
 
 def lines_of(alerts: Alerts, environ: Mapping[str, str], host: str) -> dict[str, Line]:
-    """Return the channels by name."""
-    post = Post(alerts.ca_file, environment_proxy=alerts.environment_proxy)
+    """Return the channels by name, each with threads of its own."""
     return {
-        name: Line(channel, post, alerts.ca_file, environ, host) for name, channel in alerts.channels.items()
+        name: Line(
+            channel,
+            Post(alerts.ca_file, environment_proxy=alerts.environment_proxy),
+            alerts.ca_file,
+            environ,
+            host,
+        )
+        for name, channel in alerts.channels.items()
     }
+
+
+async def secret_of(source: SecretSource, environ: Mapping[str, str], threads: Threads) -> str:
+    """Read a secret in a thread. Raises SecretError, also where it takes too long, and AllHang."""
+    try:
+        return (await threads.do(lambda: read_secret(source, environ), SECRET_TIMEOUT)).reveal()
+    except TimeoutError:
+        raise SecretError(f"{source}: cannot be read within {SECRET_TIMEOUT:.0f} s") from None
 
 
 def kind_of(channel: Channel) -> str:

@@ -1,25 +1,26 @@
-"""A message by SMTP, in a thread that nobody waits for longer than is good."""
+"""A message by SMTP."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import smtplib
 import ssl
-import threading
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
-from flowsched.alerts.messages import document, identity, mail_subject, text
+from flowsched.alerts.messages import document, mail_subject, text
+from flowsched.alerts.posting import ALL_HANG
+from flowsched.alerts.threads import AllHang
 from flowsched.alerts.tries import Tried
+from flowsched.enos.authorities import tls_context, why_unusable
 from flowsched.model import Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
+    from flowsched.alerts.threads import Threads
     from flowsched.model import Email, Message
 
 STEP_TIMEOUT = 10.0
@@ -47,7 +48,7 @@ def mail_of(message: Message, way: Email, host: str, now: datetime) -> EmailMess
     mail["From"] = way.from_
     mail["To"] = ", ".join(way.to)
     mail["Date"] = format_datetime(now)
-    mail["Message-ID"] = f"<{identity(message, host)}@{way.from_.partition('@')[2]}>"
+    mail["Message-ID"] = f"<{message.identity}@{way.from_.partition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Flowsched-Key"] = " ".join(document(message, host)["key"].split())
     # As every server can take it, however long a line is and whatever language a reason is in.
@@ -55,34 +56,19 @@ def mail_of(message: Message, way: Email, host: str, now: datetime) -> EmailMess
     return mail
 
 
-async def deliver(mail: EmailMessage, way: Email, login: Login | None, ca_file: str | None) -> Tried:
+async def deliver(
+    mail: EmailMessage, way: Email, login: Login | None, ca_file: str | None, threads: Threads
+) -> Tried:
     """Deliver once, within TIMEOUT. Raises nothing."""
     delivery = _Delivery(mail, way, login, ca_file)
     try:
-        async with asyncio.timeout(TIMEOUT):
-            return await _in_a_thread(delivery.tried)
+        return await threads.do(delivery.tried, TIMEOUT)
     except TimeoutError:
         return Tried(ok=False, detail=f"no end within {TIMEOUT:.0f} s")
+    except AllHang:
+        return Tried(ok=False, detail=ALL_HANG)
     finally:
         delivery.cut_off()
-
-
-async def _in_a_thread(work: Callable[[], Tried]) -> Tried:
-    """Do it in a daemon thread: the process can end although it hangs, as an executor's would not let it."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Tried] = loop.create_future()
-
-    def tell(tried: Tried) -> None:
-        if not done.done():
-            done.set_result(tried)
-
-    def run() -> None:
-        tried = work()
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
-            loop.call_soon_threadsafe(tell, tried)
-
-    threading.Thread(target=run, name="mail", daemon=True).start()
-    return await done
 
 
 class _Delivery:
@@ -97,11 +83,16 @@ class _Delivery:
         self._step = ""
         """What it is at."""
         self._left_out = 0
+        self._is_over = False
 
     def tried(self) -> Tried:
         """Deliver; blocks. What the server says is left out: it may repeat what it was told."""
         try:
-            self._deliver()
+            context = tls_context(self._ca_file)
+        except OSError as error:
+            return Tried(ok=False, detail=f"cannot use {self._ca_file}: {why_unusable(error)}")
+        try:
+            self._deliver(context)
         except (OSError, smtplib.SMTPException, ValueError) as error:
             return self._in_vain(error)
         some = f"; {self._left_out} recipients were refused" if self._left_out else ""
@@ -109,18 +100,15 @@ class _Delivery:
 
     def cut_off(self) -> None:
         """End what is under way, from another thread: its next step fails."""
+        self._is_over = True
         server, self._server = self._server, None
         sock = getattr(server, "sock", None)
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(2)
 
-    def _deliver(self) -> None:
+    def _deliver(self, context: ssl.SSLContext) -> None:
         way = self._way
-        context = ssl.create_default_context()
-        if self._ca_file:
-            self._step = "ca_file"
-            context.load_verify_locations(self._ca_file)
         self._step = "connect"
         with contextlib.ExitStack() as stack:
             server = (
@@ -133,6 +121,8 @@ class _Delivery:
             # Only the constructor sets it, which would connect before there is anything to cut off.
             server._host = way.host  # type: ignore[attr-defined]  # noqa: SLF001 - the name that TLS is to see
             code, _ = server.connect(way.host, way.port)
+            if self._is_over:
+                raise ConnectionAbortedError
             if code != _READY:
                 raise smtplib.SMTPConnectError(code, "")
             if way.tls is Tls.STARTTLS:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from flowsched.errors import shortened
+from flowsched.model import Webhook
 from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flowsched.model import Alert, Message
+    from flowsched.model import Alert, AlertKind, Channel, Message
 
 VERSION = 1
 """Of the document: it changes where a key changes its meaning or is left out."""
@@ -32,9 +33,15 @@ _SAID = ("reason", "problems")
 
 def headline(message: Message) -> str:
     """Return one line that says it all, as far as one line can."""
-    first = told(message.alerts[0])
+    first = told(lead(message))
     others = message.count - 1
     return f"{first} (and {others} more)" if others else first
+
+
+def lead(message: Message) -> Alert:
+    """Return the alert that a message is named after: the first one that goes on, if any does."""
+    last = _last_of_each(message)
+    return next((alert for alert in message.alerts if not last[_about(alert)].over), message.alerts[0])
 
 
 def told(alert: Alert) -> str:
@@ -73,9 +80,15 @@ def mail_subject(message: Message) -> str:
     return shortened(f"[flowsched] {' '.join(headline(message).split())}", LONGEST_SUBJECT)
 
 
-def identity(message: Message, host: str) -> UUID:
-    """Return what tells a message from all others, also when it is sent again."""
-    return uuid5(_ROOM, f"{host} {message.channel} {message.id} {message.at.isoformat()}")
+def identity(alert: Alert, channel: str, drawn: float) -> UUID:
+    """Return an identity for a message that begins with an alert; `drawn` is a random number."""
+    return uuid5(_ROOM, f"{channel} {alert.at.isoformat()} {alert.kind} {alert.subject} {drawn!r}")
+
+
+def is_told_apart(channel: Channel) -> bool:
+    """Tell whether each alert is a message of its own: where a template has a place for one key."""
+    template = channel.way.template if isinstance(channel.way, Webhook) else None
+    return template is not None and "key" in Template(template).get_identifiers()
 
 
 def document(message: Message, host: str) -> dict[str, Any]:
@@ -83,21 +96,22 @@ def document(message: Message, host: str) -> dict[str, Any]:
     return {
         "version": VERSION,
         "source": "flowsched",
-        "id": str(identity(message, host)),
+        "id": str(message.identity),
         "host": host,
         "at": stamp(message.at),
         "state": _state(message),
-        "key": _key(message, host),
+        "key": key_of(lead(message), host),
         "summary": headline(message),
         "text": text(message, host),
         "count": message.count,
-        "alerts": [_alert_document(alert) for alert in message.alerts],
+        "alerts": [_alert_document(alert, host) for alert in message.alerts],
         "more": {kind.value: count for kind, count in message.more.items()},
     }
 
 
-def _alert_document(alert: Alert) -> dict[str, Any]:
+def _alert_document(alert: Alert, host: str) -> dict[str, Any]:
     return {
+        "key": key_of(alert, host),
         "kind": alert.kind.value,
         "subject": alert.subject,
         "state": "over" if alert.over else "firing",
@@ -110,18 +124,26 @@ def _alert_document(alert: Alert) -> dict[str, Any]:
 
 def _state(message: Message) -> str:
     """Return `over` where nothing in it goes on."""
-    return "over" if all(alert.over for alert in message.alerts) and not message.more else "firing"
+    goes_on = message.more or not all(alert.over for alert in _last_of_each(message).values())
+    return "firing" if goes_on else "over"
 
 
-def _key(message: Message, host: str) -> str:
-    """Return what the first alert is about: the same when it is told again, and when it is over."""
-    first = message.alerts[0]
-    return f"flowsched/{host}/{first.kind}/{first.subject}"
+def _last_of_each(message: Message) -> dict[tuple[AlertKind, str], Alert]:
+    return {_about(alert): alert for alert in message.alerts}
+
+
+def _about(alert: Alert) -> tuple[AlertKind, str]:
+    return alert.kind, alert.subject
+
+
+def key_of(alert: Alert, host: str) -> str:
+    """Return what an alert is about: the same when it is told again, and when it is over."""
+    return f"flowsched/{host}/{alert.kind}/{alert.subject}"
 
 
 def filled(template: str, message: Message, host: str, secrets: Mapping[str, str]) -> str:
     """Return a template with its placeholders filled in; texts are escaped as JSON has them."""
-    whole, first = document(message, host), message.alerts[0]
+    whole, first = document(message, host), lead(message)
     is_over = whole["state"] == "over"
     texts = {
         **{name: whole[name] for name in ("summary", "text", "state", "key", "host", "at")},

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flowsched.alerts.lines import secret_of
 from flowsched.alerts.pinging import address, ping_of, run_uuid
-from flowsched.alerts.posting import Post
+from flowsched.alerts.posting import ALL_HANG, Post
+from flowsched.alerts.threads import AllHang
 from flowsched.alerts.tries import Tried
-from flowsched.config import read_secret
 from flowsched.errors import LedgerError, SecretError
 from flowsched.model import Origin
 
@@ -31,8 +33,14 @@ log = logging.getLogger(__name__)
 AT_ONCE = 10
 """Pings under way at once."""
 
+MOST_HANGING = 2 * AT_ONCE
+"""Threads for pings, those that hang among them."""
+
 MOST_WAITING = 20_000
 """Pings that wait; what comes beyond that is left out."""
+
+OLDEST = 120.0
+"""Seconds: a ping that has waited for longer is left out, as a check takes it for what is so now."""
 
 PAUSES = (2.0, 5.0, 10.0)
 """Seconds before each further attempt."""
@@ -44,6 +52,15 @@ LAST_SECONDS = 2.0
 """Real seconds that what is under way gets to end in, when the daemon stops."""
 
 _AGENT = {"Content-Type": "text/plain; charset=utf-8"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A ping, the check that it is for, and since which second of the monotonic clock it waits."""
+
+    slug: str
+    ping: Ping
+    since: float
 
 
 class Pinger:
@@ -63,12 +80,14 @@ class Pinger:
         self._clock = clock
         self._schedule = schedule
         self._environ = environ
-        self._post = Post(pings.ca_file, environment_proxy=pings.environment_proxy)
-        self._waiting: dict[str, deque[tuple[str, Ping]]] = {}
+        self._post = Post(pings.ca_file, environment_proxy=pings.environment_proxy, most=MOST_HANGING)
+        self._waiting: dict[str, deque[_Waiting]] = {}
         self._count = 0
         self._places = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: dict[str, float] = {}
+        self._left_out: Counter[str] = Counter()
+        """How many for each trouble since the log said so."""
 
     def hear(self, event: Event) -> None:
         """Take an event; returns at once."""
@@ -77,13 +96,14 @@ class Pinger:
         if ping is None or schedule is None or schedule.ping is None:
             return
         if self._count >= MOST_WAITING:
-            self._say(f"more than {MOST_WAITING:,} pings wait: some are left out", ping)
+            self._say(f"more than {MOST_WAITING:,} pings wait", ping)
             return
         self._count += 1
+        waiting = _Waiting(schedule.ping, ping, self._clock.monotonic())
         if ping.schedule_id in self._waiting:
-            self._waiting[ping.schedule_id].append((schedule.ping, ping))
+            self._waiting[ping.schedule_id].append(waiting)
             return
-        self._waiting[ping.schedule_id] = deque([(schedule.ping, ping)])
+        self._waiting[ping.schedule_id] = deque([waiting])
         task = asyncio.create_task(self._send_all(ping.schedule_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -100,9 +120,9 @@ class Pinger:
         waiting = self._waiting[schedule_id]
         try:
             while waiting:
-                slug, ping = waiting.popleft()
+                each = waiting.popleft()
                 self._count -= 1
-                await self._send(slug, ping)
+                await self._send(each)
         except Exception:
             log.critical(
                 "pings stopped by a fault of flowsched", exc_info=True, extra={"schedule": schedule_id}
@@ -111,33 +131,47 @@ class Pinger:
             self._count -= len(waiting)
             del self._waiting[schedule_id]
 
-    async def _send(self, slug: str, ping: Ping) -> None:
+    async def _send(self, waiting: _Waiting) -> None:
+        ping = waiting.ping
+        if self._is_old(waiting):
+            self._say(f"it has waited for more than {OLDEST:.0f} s", ping)
+            return
         run = ping.run or await self._run(ping)
         if run is None or run.origin is Origin.BACKFILL:
             return
-        tried = await self._tried(slug, ping, run)
+        tried = await self._tried(waiting, run)
         for pause in PAUSES:
             if tried.ok or tried.final:
                 break
             await self._clock.sleep(pause)
-            tried = await self._tried(slug, ping, run)
+            if self._is_old(waiting):
+                break
+            tried = await self._tried(waiting, run)
         if not tried.ok:
             self._say(tried.detail, ping)
 
-    async def _tried(self, slug: str, ping: Ping, run: Run) -> Tried:
+    def _is_old(self, waiting: _Waiting) -> bool:
+        return self._clock.monotonic() - waiting.since > OLDEST
+
+    async def _tried(self, waiting: _Waiting, run: Run) -> Tried:
         async with self._places:
+            if self._is_old(waiting):
+                return Tried(ok=False, detail=f"it has waited for more than {OLDEST:.0f} s", final=True)
             try:
                 key = await self._key()
             except SecretError as error:
                 return Tried(ok=False, detail=str(error))
-            url = address(self._pings.url, key, slug, ping.signal, run_uuid(run))
+            except AllHang:
+                return Tried(ok=False, detail=ALL_HANG)
+            ping = waiting.ping
+            url = address(self._pings.url, key, waiting.slug, ping.signal, run_uuid(run))
             return await self._post(url, ping.text.encode(), _AGENT)
 
     async def _key(self) -> str | None:
         source = self._pings.key
         if source is None:
             return None
-        return (await asyncio.to_thread(read_secret, source, self._environ)).reveal()
+        return await secret_of(source, self._environ, self._post.threads)
 
     async def _run(self, ping: Ping) -> Run | None:
         try:
@@ -148,9 +182,15 @@ class Pinger:
 
     def _say(self, why: str, ping: Ping) -> None:
         now = self._clock.monotonic()
+        self._left_out[why] += 1
         if now - self._said.get(why, -SAY_AGAIN) >= SAY_AGAIN:
             self._said[why] = now
             log.warning(
                 "ping not sent; the same is not said again within the hour",
-                extra={"schedule": ping.schedule_id, "run": ping.run_id, "error": why},
+                extra={
+                    "schedule": ping.schedule_id,
+                    "run": ping.run_id,
+                    "error": why,
+                    "left_out": self._left_out.pop(why),
+                },
             )

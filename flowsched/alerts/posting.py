@@ -1,18 +1,21 @@
-"""How httpx is set up for what is not EnOS: verified, unredirected, one client a call."""
+"""How httpx is set up for what is not EnOS: verified, unredirected, one client and one thread a call."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
 import os
+import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from flowsched import __version__
+from flowsched.alerts.threads import AllHang, Threads
 from flowsched.alerts.tries import Tried, answered
 from flowsched.config.urls import is_loopback
+from flowsched.enos.authorities import tls_context, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,21 +23,35 @@ if TYPE_CHECKING:
 TIMEOUT = 20.0
 """Real seconds for a call as a whole."""
 
-_JSON = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
+MOST_HANGING = 4
+"""Threads of one channel: one works, the others hang."""
+
+ALL_HANG = "earlier attempts still hang"
+
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+    "User-Agent": f"flowsched/{__version__}",
+}
 _LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=0)
 
 
-class _CaFileError(Exception):
-    """The file with further authorities cannot be used."""
+class _UnusableError(Exception):
+    """What the machine was set up with cannot be used: another attempt may find it mended."""
 
 
 class Post:
     """Posts something, and says what came of it in words of ours: those of libraries may hold the URL."""
 
-    def __init__(self, ca_file: str | None, *, environment_proxy: bool) -> None:
-        """Trust the usual authorities and those of `ca_file`, a PEM file; None: no others."""
+    def __init__(self, ca_file: str | None, *, environment_proxy: bool, most: int = MOST_HANGING) -> None:
+        """Trust the usual authorities and those of `ca_file`, a PEM file; None: no others.
+
+        `most` threads are used at once.
+        """
         for name in ("httpx", "httpcore"):  # at INFO and DEBUG they log whole URLs and headers
             logging.getLogger(name).setLevel(logging.WARNING)
+        self.threads = Threads(most)
         self._ca_file = ca_file
         self._environment_proxy = environment_proxy
         self._context: ssl.SSLContext | None = None
@@ -44,47 +61,84 @@ class Post:
         refused = _refused(url)
         if refused is not None:
             return refused
+        call = _Call()
         try:
-            async with asyncio.timeout(TIMEOUT):
-                if self._context is None:
-                    self._context = await asyncio.to_thread(_context, self._ca_file)
-                return await self._post(self._context, url, content, headers or {})
-        except _CaFileError as error:
-            return Tried(ok=False, detail=str(error))
+            return await self.threads.do(lambda: self._tried(call, url, content, headers or {}), TIMEOUT)
         except TimeoutError:
-            return Tried(ok=False, detail=f"no answer within {TIMEOUT:.0f} s")
+            return _no_answer()
+        except AllHang:
+            return Tried(ok=False, detail=ALL_HANG)
+        finally:
+            call.cut_off()
+
+    def _tried(self, call: _Call, url: str, content: bytes, headers: Mapping[str, str]) -> Tried:
+        """Post; blocks."""
+        try:
+            with self._client(url) as client:
+                stream = client.stream(
+                    "POST",
+                    url,
+                    content=content,
+                    headers={**_HEADERS, **headers},
+                    extensions={"trace": call.note},
+                )
+                with stream as response:
+                    # What it says beside is of no use, and may be without end.
+                    return answered(response.status_code, response.headers.get("Retry-After"))
+        except _UnusableError as error:
+            return Tried(ok=False, detail=str(error))
+        except httpx.TimeoutException:
+            return _no_answer()
         except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError, ValueError):
             return Tried(ok=False, detail="its URL or headers cannot be sent", final=True)
         except (httpx.HTTPError, OSError) as error:
             return Tried(ok=False, detail=f"no answer: {_why(error)}")
 
-    async def _post(
-        self, context: ssl.SSLContext, url: str, content: bytes, headers: Mapping[str, str]
-    ) -> Tried:
-        agent = {"User-Agent": f"flowsched/{__version__}"}
-        async with (
-            httpx.AsyncClient(
-                verify=context,
-                timeout=TIMEOUT,  # for each step; the bound above is for all of them
+    def _client(self, url: str) -> httpx.Client:
+        if self._context is None:
+            try:
+                self._context = tls_context(self._ca_file)
+            except OSError as error:
+                raise _UnusableError(f"cannot use {self._ca_file}: {why_unusable(error)}") from None
+        try:
+            return httpx.Client(
+                verify=self._context,
+                timeout=TIMEOUT,  # for each step; whoever waits has the bound for all of them
                 limits=_LIMITS,
                 follow_redirects=False,
                 trust_env=self._environment_proxy and url.startswith("https://"),
-            ) as client,
-            client.stream("POST", url, content=content, headers={**_JSON, **agent, **headers}) as response,
-        ):
-            # What it says beside is of no use, and may be without end.
-            return answered(response.status_code, response.headers.get("Retry-After"))
+            )
+        except (httpx.InvalidURL, ImportError, ValueError):
+            raise _UnusableError(
+                "unusable proxy variables; allowed: http:// or https:// proxies in HTTPS_PROXY and ALL_PROXY"
+            ) from None
 
 
-def _context(ca_file: str | None) -> ssl.SSLContext:
-    context = httpx.create_ssl_context()
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError as error:
-            why = "no certificates are in it" if isinstance(error, ssl.SSLError) else error.strerror
-            raise _CaFileError(f"cannot use {ca_file}: {why}") from None
-    return context
+class _Call:
+    """One call, which can be ended from outside of its thread."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._is_over = False
+
+    def note(self, _: str, info: Mapping[str, Any]) -> None:
+        """Take what httpcore says of a connection. Raises OSError where nobody waits any more."""
+        get_extra_info = getattr(info.get("return_value"), "get_extra_info", None)
+        if get_extra_info is not None:
+            self._socket = get_extra_info("socket")
+        if self._is_over:
+            raise ConnectionAbortedError
+
+    def cut_off(self) -> None:
+        """End it: its next step fails."""
+        self._is_over = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+def _no_answer() -> Tried:
+    return Tried(ok=False, detail=f"no answer within {TIMEOUT:.0f} s")
 
 
 def _refused(url: str) -> Tried | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowsched.alerts.lines import kind_of
+from flowsched.alerts.messages import identity
 from flowsched.errors import UsageError, quoted
 from flowsched.model import Alert, AlertKind, Message, MessageState
 from flowsched.near import did_you_mean
@@ -58,6 +59,7 @@ async def _tried(line: Line, clock: Clock, by: str) -> Trial:
     alert = Alert(kind=AlertKind.TEST, subject="test", summary=summary, at=now)
     message = Message(
         id=None,
+        identity=identity(alert, line.channel.name, clock.draw()),
         channel=line.channel.name,
         at=now,
         state=MessageState.PENDING,

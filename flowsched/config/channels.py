@@ -41,7 +41,8 @@ RATE_PER_HOUR = 20
 
 _WAYS = ("webhook", "slack", "email", "command")
 _PORTS = {Tls.STARTTLS: 587, Tls.TLS: 465, Tls.NONE: 25}
-_ADDRESS = re.compile(r"[!-;=?-~]+@[!-;=?-~]+")
+_ADDRESS = re.compile(r"[!-+\--:=?A-~]+@[!-+\--:=?A-~]+")
+"""Printable, without what separates addresses from each other and from names: `,`, `;`, `<`, `>`, `@`."""
 
 
 class Ways:

@@ -17,6 +17,9 @@ Mark = tuple[object, ...]
 """What changes when a file, a folder or a link does."""
 
 _COUNTING = (*SUFFIXES, ".ics")
+_UNSEEN = (OSError, ValueError)
+"""What looking at a path raises; the second where no file can have it, as one with a zero byte in it."""
+
 _LINKS_DEEP = 40
 """Symbolic links that one path may lead through: as many as Linux follows."""
 
@@ -84,8 +87,8 @@ class _Walk:
         try:
             with os.scandir(real or "/") as entries:
                 below = sorted(entry.name for entry in entries if _counts(entry))
-        except OSError as error:
-            self.files[path] = ("error", error.errno)
+        except _UNSEEN as error:
+            self.files[path] = _error_of(error)
             return
         for each in below:
             self.enter(f"{path}/{each}", real, each, (*inside, identity))
@@ -97,8 +100,8 @@ class _Walk:
         """
         try:
             status, real = self._follow(above.rstrip("/"), name.split("/")[::-1])
-        except OSError as error:
-            self.files[path] = ("error", error.errno)
+        except _UNSEEN as error:
+            self.files[path] = _error_of(error)
             return None
         if stat.S_ISDIR(status.st_mode):
             # Not its times: they change by files that do not count, too.
@@ -141,6 +144,10 @@ def _counts(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir() or (entry.is_symlink() and not os.path.exists(entry.path))  # noqa: PTH110
     except OSError:
         return True
+
+
+def _error_of(error: Exception) -> Mark:
+    return "error", error.errno if isinstance(error, OSError) else str(error)
 
 
 def _mark(status: os.stat_result) -> Mark:

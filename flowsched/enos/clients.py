@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from flowsched import __version__
+from flowsched.enos.authorities import tls_context
 from flowsched.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -83,18 +84,12 @@ def _is_loopback(host: str) -> bool:
 
 
 def _tls_context(target: Target) -> ssl.SSLContext:
-    """Return what all connections of the target share, since making it takes 40 ms.
-
-    It trusts the authorities of certifi (or of `SSL_CERT_FILE`, `SSL_CERT_DIR`), and those of `ca_file`.
-    """
-    context = httpx.create_ssl_context()
-    if target.ca_file is not None:
-        try:
-            context.load_verify_locations(target.ca_file)
-        except OSError as error:
-            message = f"cannot use {target.ca_file}: {error.strerror or error}"
-            raise _problem(target, "ca_file", message, "a readable PEM file of certificates") from None
-    return context
+    """Return what all connections of the target share."""
+    try:
+        return tls_context(target.ca_file)
+    except OSError as error:
+        message = f"cannot use {target.ca_file}: {error.strerror or error}"
+        raise _problem(target, "ca_file", message, "a readable PEM file of certificates") from None
 
 
 def _problem(target: Target, key: str, message: str, allowed: str) -> ConfigError:
