@@ -40,6 +40,8 @@ from tests.builders import T0, a_run, a_schedule, a_target, an_answer
 from tests.fakes import HandClock
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from flowsched.model import Run, Schedule, Term
 
 ROOT = Path(__file__).parents[1]
@@ -109,9 +111,9 @@ class Monitored:
         """Put a catalog in force."""
         self.catalog = Catalog({each.id: each for each in schedules}, f"revision of {schedules}")
 
-    def knows(self, term: Term, *pauses: Pause) -> None:
+    def knows(self, term: Term, *pauses: Pause, kept_from: datetime | None = None) -> None:
         """Let it find this in the ledger."""
-        self.metrics._successes.load([term], pauses)
+        self.metrics._successes.load([term], pauses, kept_from)
 
     def stands(self, **more: Any) -> None:
         self.status = replace(self.status, **more)
@@ -142,7 +144,7 @@ def everything() -> Monitored:
     """Return a page on which every family has a sample."""
     seen = Monitored(a_schedule(), a_schedule("other", enabled=False))
     reload = Reload(outcome=ReloadOutcome.APPLIED, at=T0, why="start", revision="x", commit=None, problems=())
-    seen.stands(reload=reload, pauses=(a_pause(),), last_success={"nightly": T0})
+    seen.stands(reload=reload, pauses=(a_pause(),), last_success={"nightly": T0}, in_doubt_since=T0)
     for event in (
         RunMoved(a_run(state=RunState.TRIGGERED), an_answer(Outcome.ACCEPTED)),
         FirstByte(a_run(), T0 + timedelta(seconds=3)),

@@ -20,8 +20,10 @@ from flowsched.causes import CAUSES
 from flowsched.events import AlertDone, FlowMoved, OverdueSeen, Reloaded, RunMoved
 from flowsched.ledger import Ledger
 from flowsched.model import (
+    Catalog,
     FlowState,
     MessageState,
+    NextStep,
     Origin,
     Outcome,
     Phase,
@@ -32,12 +34,13 @@ from flowsched.model import (
     Term,
 )
 from flowsched.ops import successes
-from tests.builders import RETRY, T0, a_run, a_schedule, an_answer, closed
+from tests.builders import RETRY, T0, a_new_run, a_run, a_schedule, an_answer, closed
 from tests.fakes import a_moment, time_passes
 from tests.monitored import STATUS, Monitored, a_pause, a_watch, everything, first_byte, promtool
 from tests.test_daemon import Plant
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 NIGHT = timedelta(hours=2, minutes=30)
@@ -149,15 +152,19 @@ def test_how_things_stand_is_asked_at_each_scrape() -> None:
     assert seen.value("flowsched_phase", phase="running") == 1
     assert seen.value("flowsched_phase", phase="stopping") == 0
     assert seen.value("flowsched_runs", state="in_doubt") == 1
-    assert seen.value("flowsched_overdue_fires") == 0
+    assert seen.value("flowsched_overdue_schedules") == 0
+    assert seen.value("flowsched_oldest_in_doubt_timestamp_seconds") is None
     assert seen.value("flowsched_next_fire_timestamp_seconds") == (T0 + timedelta(hours=2)).timestamp()
     assert seen.value("flowsched_catalog_info", revision="3f2a1c3f2a1c", commit="abcdefabcdef") == 1
 
-    seen.stands(phase=Phase.STOPPING, counts={}, overdue={"nightly": T0}, upcoming=(), held="x")
+    seen.stands(
+        phase=Phase.STOPPING, counts={}, overdue={"nightly": T0}, upcoming=(), held="x", in_doubt_since=T0
+    )
     assert seen.value("flowsched_phase", phase="running") == 0
     assert seen.value("flowsched_phase", phase="stopping") == 1
     assert seen.value("flowsched_runs", state="in_doubt") == 0
-    assert seen.value("flowsched_overdue_fires") == 1
+    assert seen.value("flowsched_overdue_schedules") == 1
+    assert seen.value("flowsched_oldest_in_doubt_timestamp_seconds") == T0.timestamp()
     assert seen.value("flowsched_next_fire_timestamp_seconds") is None
     assert seen.value("flowsched_catalog_held") == 1
 
@@ -261,6 +268,44 @@ async def test_a_fire_that_was_skipped_on_purpose_is_done_with() -> None:
     seen.ends(RunState.SKIPPED, "paused: x (bob)", fire_time=T0 + NIGHT)
 
     assert await seen.expected() == (T0 + DAY + NIGHT + PATIENCE).timestamp()
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    async with await Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        yield ledger
+
+
+async def test_a_fire_that_was_skipped_before_the_start_is_done_with(ledger: Ledger) -> None:
+    quiet, busy = a_schedule("quiet"), a_schedule("busy")
+    await ledger.apply(Catalog({each.id: each for each in (quiet, busy)}, "r1"), T0 - 9 * DAY)
+    skipped = [
+        a_new_run(schedule_id=id_, fire_time=at + NIGHT, flow=flow, state=RunState.SKIPPED, reason="busy")
+        for id_, at, flow in (("quiet", T0 - 2 * DAY, 1), ("quiet", T0 - DAY, 1), ("busy", T0 - 5 * DAY, 2))
+    ]
+    await ledger.claim(skipped, [])
+    (run,) = await ledger.claim([a_new_run(schedule_id="busy", fire_time=T0 - 3 * DAY + NIGHT, flow=3)], [])
+    await ledger.begin_attempt(run.id, 1, T0)
+    done = NextStep(state=RunState.TRIGGERED, reason=None)
+    await ledger.end_attempt(run.id, 1, T0, an_answer(Outcome.ACCEPTED), done)
+    seen = Monitored(quiet, busy)
+    seen.stands(last_success=await ledger.last_successes(["quiet", "busy"]))
+
+    await seen.metrics.load(ledger)
+
+    assert await seen.expected("quiet") == (T0 + NIGHT + PATIENCE).timestamp()
+    assert await seen.expected("busy") == (T0 - 2 * DAY + NIGHT + PATIENCE).timestamp()
+
+
+async def test_nothing_is_expected_of_what_the_ledger_does_not_keep_any_more(ledger: Ledger) -> None:
+    quarterly = a_schedule("quarterly", cron="0 0 1 1,4,7,10 *")
+    await ledger.apply(Catalog({"quarterly": quarterly}, "r1"), T0 - 400 * DAY)
+    await ledger.forget(T0 - 30 * DAY, 1000)
+    seen = Monitored(quarterly)
+
+    await seen.metrics.load(ledger)
+
+    assert await seen.expected("quarterly") == (T0 + PATIENCE).timestamp()
 
 
 async def test_a_new_schedule_is_to_succeed_from_its_first_fire_on() -> None:

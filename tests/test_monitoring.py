@@ -117,6 +117,15 @@ def test_a_rule_goes_by_metrics_that_there_are_and_says_what_to_do(rule: dict[st
     assert f'alertname="{rule["alert"]}"' in PROOF
 
 
+def test_a_section_that_a_rule_sends_people_to_is_on_that_page() -> None:
+    described = " ".join(rule["annotations"]["description"] for rule in RULES if "alert" in rule)
+    named = re.findall(r'"([^"]+)" in (docs/[a-z]+\.md)', described)
+
+    assert len(named) == described.count("docs/") > 0
+    for section, page in named:
+        assert f"\n## {section}\n" in (ROOT / page).read_text(encoding="utf-8")
+
+
 def test_promtool_proves_the_rules() -> None:
     tool = promtool()
     if tool is None:

@@ -323,3 +323,25 @@ def test_every_event_about_a_run_says_which_one_in_full() -> None:
 
 def _is(key: ast.expr | None, name: str) -> bool:
     return isinstance(key, ast.Constant) and key.value == name
+
+
+class Unspeakable:
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("form", list(logs.Form))
+def test_what_cannot_be_written_raises_nothing_and_is_told_of(form: logs.Form) -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK, form=form)
+    log.warning("%d things", "some")
+    log.error("event", extra={"field": Unspeakable()})
+    log.error("next")
+
+    first, second, third = said(stream).splitlines()
+    assert "log line lost, as it cannot be written (TypeError)" in first
+    assert "log line lost, as it cannot be written (RuntimeError)" in second
+    assert "test_ops_logs" in second
+    assert "next" in third

@@ -1,10 +1,13 @@
-"""The unit as it ships, judged by systemd's own tools; what it does is tried in tests/systemd."""
+"""The units as they ship, judged by systemd's own tools; what it does is tried in tests/systemd."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,18 +18,20 @@ from flowsched.cli import UNUSABLE, group
 from flowsched.daemon import DRAIN, pulse
 
 UNIT = Path(__file__).parent.parent / "systemd" / "flowsched.service"
+UNITS = sorted(UNIT.parent.iterdir())
+SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
 PROGRAM = "/opt/flowsched/bin/flowsched"
 EXPOSURE = 12
 """Tenths; at most so much."""
 
 
-def lines() -> list[str]:
-    return UNIT.read_text(encoding="utf-8").splitlines()
+def lines(unit: Path = UNIT) -> list[str]:
+    return unit.read_text(encoding="utf-8").splitlines()
 
 
-def directives() -> dict[str, list[str]]:
+def directives(unit: Path = UNIT) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in lines():
+    for line in unit.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         if (match := re.fullmatch(r"([A-Za-z]+)=(.*)", line)) is not None:
             found.setdefault(match[1], []).append(match[2])
     return found
@@ -39,10 +44,11 @@ def seconds(span: str) -> float:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """The unit, with a program that is there in the place of ours."""
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text(encoding="utf-8").replace(PROGRAM, "/bin/true"), encoding="utf-8")
-    return unit
+    """The folder of the units, with programs that are there in the place of ours, and of Git."""
+    for unit in UNITS:
+        text = unit.read_text(encoding="utf-8").replace(PROGRAM, "/bin/true")
+        (tmp_path / unit.name).write_text(text.replace("/usr/bin/git", "/bin/true"), encoding="utf-8")
+    return tmp_path
 
 
 def analyzed(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -52,21 +58,24 @@ def analyzed(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
 
 
-def test_systemd_has_nothing_to_say_about_the_unit(installed: Path) -> None:
-    done = analyzed("verify", str(installed))
+@pytest.mark.parametrize("name", [unit.name for unit in UNITS])
+def test_systemd_has_nothing_to_say_about_a_unit(installed: Path, name: str) -> None:
+    done = analyzed("verify", str(installed / name))
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_unit_is_exposed_as_little_as_was_promised(installed: Path) -> None:
-    done = analyzed("security", "--offline=true", f"--threshold={EXPOSURE}", str(installed))
+@pytest.mark.parametrize("name", [unit.name for unit in SERVICES])
+def test_a_service_is_exposed_as_little_as_was_promised(installed: Path, name: str) -> None:
+    done = analyzed("security", "--offline=true", f"--threshold={EXPOSURE}", str(installed / name))
 
     assert done.returncode == 0, done.stdout
     assert re.search(r"Overall exposure level .*: (0\.\d|1\.[0-2]) ", done.stdout)
 
 
-def test_each_directive_has_its_reason_in_the_line_above() -> None:
-    head = "\n".join(lines()).split("[Install]", maxsplit=1)[0].splitlines()
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_each_directive_has_its_reason_in_the_line_above_or_in_the_daemons_unit(unit: Path) -> None:
+    head = "\n".join(lines(unit)).split("[Install]", maxsplit=1)[0].splitlines()
     bare = [
         line
         for above, line in pairwise(head)
@@ -74,8 +83,28 @@ def test_each_directive_has_its_reason_in_the_line_above() -> None:
         if not above.startswith("# ")
     ]
 
-    assert bare == []
-    assert all(len(line) <= 110 for line in lines())
+    assert [line for line in bare if unit == UNIT or line not in lines()] == []
+    assert all(len(line) <= 110 for line in lines(unit))
+
+
+def test_the_nightly_backup_removes_its_own_old_copies_and_no_others(tmp_path: Path) -> None:
+    (command_line,) = directives(UNIT.with_name("flowsched-backup.service"))["ExecStartPost"]
+    long_ago = time.time() - 20 * 86_400
+    (tmp_path / "elsewhere").mkdir()
+    names = {
+        "old": ["ledger-nightly-2026-01-01T031700Z.db"],
+        "kept": ["ledger-before-0.2.0.db", "ledger-by-hand.db", "ledger.db", "elsewhere/ledger-nightly-x.db"],
+    }
+    for name in [*names["old"], *names["kept"]]:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    (tmp_path / "ledger-nightly-of-today.db").touch()
+
+    command = shlex.split(command_line.replace("/var/backups/flowsched", str(tmp_path)))
+    subprocess.run(command, check=True)  # noqa: S603 - our own
+
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.db")}
+    assert left == {*names["kept"], "ledger-nightly-of-today.db"}
 
 
 @pytest.mark.parametrize("directive", ["ExecStart", "ExecReload"])

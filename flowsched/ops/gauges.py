@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
 
+from flowsched.admission import is_over
 from flowsched.model import FINAL_STATES, SHORT, Phase, ReloadOutcome, RunState, Scope
 
 if TYPE_CHECKING:
@@ -51,9 +52,14 @@ def _work(status: Status) -> Iterator[Metric]:
         {state: status.counts.get(state, 0) for state in _OPEN_STATES},
     )
     yield GaugeMetricFamily(
-        "flowsched_overdue_fires",
-        "Schedules with a fire that should have been claimed by now and was not; an invariant: 0.",
+        "flowsched_overdue_schedules",
+        "Schedules with overdue fires, which should have been claimed by now and were not; an invariant: 0.",
         len(status.overdue),
+    )
+    yield _optional(
+        "flowsched_oldest_in_doubt_timestamp_seconds",
+        "Since when the run is in doubt that is so for longest.",
+        None if status.in_doubt_since is None else _seconds(status.in_doubt_since),
     )
     yield _optional(
         "flowsched_next_fire_timestamp_seconds",
@@ -166,7 +172,7 @@ def _health(status: Status) -> Iterator[Metric]:
 
 def pauses_at(pauses: Sequence[Pause], at: datetime) -> list[Pause]:
     """Return those of the pauses that last at an instant."""
-    return [each for each in pauses if each.from_at <= at and (each.over_at is None or at < each.over_at)]
+    return [each for each in pauses if each.from_at <= at and not is_over(each, at)]
 
 
 def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:

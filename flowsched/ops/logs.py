@@ -108,11 +108,11 @@ class _Outbox(logging.Handler):
         Thread(target=self._write_all, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Leave the line to the thread; count it where too many wait."""
+        """Leave the line to the thread; count it where too many wait. Raises nothing, whatever was logged."""
         try:
             if self._lost:
                 self._tell_of_the_lost(record)
-            self._lines.put_nowait(self.format(record))
+            self._lines.put_nowait(self._written(record))
         except Full:
             self._lost += 1
 
@@ -123,9 +123,16 @@ class _Outbox(logging.Handler):
 
     def _tell_of_the_lost(self, record: logging.LogRecord) -> None:
         text = f"log lines lost, as nobody read them: {self._lost}"
-        told = logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, text, (), None)
-        self._lines.put_nowait(self.format(told))
+        self._lines.put_nowait(self.format(_instead_of(record, text)))
         self._lost = 0
+
+    def _written(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as fault:  # noqa: BLE001 - whoever logs has other things to do than to mind this
+            where = f"{record.name}, {record.filename} line {record.lineno}"
+            text = f"log line lost, as it cannot be written ({type(fault).__name__}): {where}"
+            return self.format(_instead_of(record, text))
 
     def _write_all(self) -> None:
         while True:
@@ -135,6 +142,10 @@ class _Outbox(logging.Handler):
                 self._stream.write(line + "\n")
                 self._stream.flush()
             self._lines.task_done()
+
+
+def _instead_of(record: logging.LogRecord, text: str) -> logging.LogRecord:
+    return logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, text, (), None)
 
 
 class JsonFormatter(logging.Formatter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -10,12 +11,12 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from flowsched.admission import Pauses
 from flowsched.errors import LedgerError
-from flowsched.ops import gauges
+from flowsched.ops import gauges, successes
 from flowsched.ops.successes import Successes
 from flowsched.ops.tallies import Tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import Metric
 
@@ -82,9 +83,14 @@ class Metrics:
             await self._clock.sleep(LOOK)
 
     async def load(self, ledger: Ledger) -> None:
-        """Take up what the ledger knows: the terms in force, and all pauses. Raises LedgerError."""
-        terms = await ledger.terms_in_force()
-        self._successes.load(terms.values(), await ledger.pauses())
+        """Take up what the ledger knows: terms in force, pauses, what was skipped. Raises LedgerError."""
+        terms, kept_from = await ledger.terms_in_force(), await ledger.kept_from()
+        since = {id_: term.from_at for id_, term in terms.items() if id_ in self._catalog().schedules}
+        for some in _in_parts(since, successes.AT_ONCE):
+            triggered = await ledger.last_successes(some)
+            after = {id_: triggered.get(id_, since[id_]) for id_ in some}
+            self._successes.skipped(await ledger.last_skips(after))
+        self._successes.load(terms.values(), await ledger.pauses(), kept_from)
 
     async def look(self) -> None:
         """Work out once what is expected."""
@@ -101,6 +107,12 @@ class Metrics:
             return 0
         pauses, schedules = Pauses(lasting), self._catalog().schedules.values()
         return sum(each.enabled and bool(pauses.of(each)) for each in schedules)
+
+
+def _in_parts(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while part := list(islice(rest, size)):
+        yield part
 
 
 class _Standing:

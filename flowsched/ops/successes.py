@@ -67,16 +67,26 @@ class Successes:
         self._expected: dict[str, _Expected] = {}
         self._page: tuple[object, object, str] = (None, None, "")
 
-    def load(self, terms: Iterable[Term], pauses: Iterable[Pause]) -> None:
-        """Take up what the ledger knows: the terms in force, and all pauses there have been."""
-        self._terms = {term.schedule_id: (term.timing, term.from_at) for term in terms}
+    def load(self, terms: Iterable[Term], pauses: Iterable[Pause], kept_from: datetime | None = None) -> None:
+        """Take up what the ledger knows: the terms in force, and all pauses there have been.
+
+        What came of fires before `kept_from` it may not know any more: nothing is expected of those. None: it
+        knows all.
+        """
+        for term in terms:
+            since = term.from_at if kept_from is None else max(term.from_at, kept_from)
+            self._terms[term.schedule_id] = term.timing, since
         self._past = tuple(pauses)
+
+    def skipped(self, latest: Mapping[str, datetime]) -> None:
+        """Take up, by schedule, a fire time that was skipped on purpose."""
+        for id_, at in latest.items():
+            self._skipped[id_] = max(at, self._skipped.get(id_, at))
 
     def hear(self, event: Event) -> None:
         """Note a fire that was skipped on purpose."""
         if isinstance(event, RunMoved) and event.run.state is RunState.SKIPPED:
-            id_, at = event.run.schedule_id, event.run.fire_time
-            self._skipped[id_] = max(at, self._skipped.get(id_, at))
+            self.skipped({event.run.schedule_id: event.run.fire_time})
 
     async def look(self, catalog: Catalog, status: Status) -> None:
         """Work out what is expected of each schedule, where that may have changed."""

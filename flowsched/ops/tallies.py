@@ -30,7 +30,13 @@ _NOWHERE = "other"
 """The label of a target or channel that the settings do not name."""
 
 _ENDS = (FlowState.SUCCEEDED, FlowState.FAILED, FlowState.LATE)
-_DONE = (MessageState.SENT, MessageState.FAILED, MessageState.DROPPED)
+_TRIES = {
+    MessageState.SENT: "sent",
+    MessageState.FAILED: "failed",
+    MessageState.DROPPED: "dropped",
+    MessageState.PENDING: "retried",
+}
+"""What a message has come to, and the label for it."""
 
 
 class Tallies:
@@ -43,7 +49,8 @@ class Tallies:
         self._attempts = Counter({(name, each): 0 for name in sorted(self._targets) for each in Outcome})
         self._flows = Counter(dict.fromkeys(_ENDS, 0))
         self._reloads = Counter(dict.fromkeys(ReloadOutcome, 0))
-        self._alerts = Counter({(name, each): 0 for name in sorted(self._channels) for each in _DONE})
+        tries = _TRIES.values()
+        self._alerts = Counter({(name, each): 0 for name in sorted(self._channels) for each in tries})
         self._late = {origin: [0] * (len(LATENESS) + 1) for origin in _PLANNED}
         self._late_sum = dict.fromkeys(_PLANNED, 0.0)
 
@@ -63,7 +70,7 @@ class Tallies:
             case Reloaded(reload):
                 self._reloads[reload.outcome] += 1
             case AlertDone(channel, outcome):
-                self._alerts[_known(channel, self._channels), outcome] += 1
+                self._alerts[_known(channel, self._channels), _TRIES[outcome]] += 1
             case _:
                 pass
 
@@ -76,7 +83,9 @@ class Tallies:
             "flowsched_attempts", "Attempts that ended, by outcome.", labels=("target", "outcome")
         )
         alerts = CounterMetricFamily(
-            "flowsched_alerts", "Messages with alerts that are done with.", labels=("channel", "outcome")
+            "flowsched_alerts",
+            "Messages with alerts, and attempts that were in vain.",
+            labels=("channel", "outcome"),
         )
         for family, counts in ((fires, self._runs), (attempts, self._attempts), (alerts, self._alerts)):
             for labels, count in counts.items():

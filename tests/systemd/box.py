@@ -190,11 +190,13 @@ class Box:
         """End all that lives in it, and remove all that it left."""
         if self._boot is not None:
             # With PID 1 go all that live there; who has started it is told, and ends.
-            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.kill(self.pid or self._boot.pid, signal.SIGKILL)
-                self._boot.wait(10)
-            with suppress(ProcessLookupError):
-                os.killpg(self._boot.pid, signal.SIGKILL)
+            # Only as long as nobody has asked how it ended are these numbers surely its own.
+            if self._boot.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid or self._boot.pid, signal.SIGKILL)
+                _await_end(self._boot.pid, within=10)
+                with suppress(ProcessLookupError):
+                    os.killpg(self._boot.pid, signal.SIGKILL)
             self._boot.wait()
         _remove(self._cgroup)
         self.folder.rmdir()
@@ -223,7 +225,7 @@ def _cgroup2() -> Path | None:
 def _subtree(name: str) -> Path:
     root = _cgroup2()
     assert root
-    subtree = root / f"{_SUBTREES}{os.getpid()}-{name}"
+    subtree = root / f"{_SUBTREES}{os.getpid()}-{_born(os.getpid())}-{name}"
     subtree.mkdir()
     for controller in (root / "cgroup.controllers").read_text().split():
         with suppress(OSError):
@@ -259,13 +261,29 @@ def subtrees() -> list[Path]:
 def _sweep() -> None:
     """Remove what boxes left whose maker was killed."""
     for subtree in subtrees():
-        pid, _, name = subtree.name.removeprefix(_SUBTREES).partition("-")
-        if not Path(f"/proc/{pid}").exists():
+        pid, born, name = subtree.name.removeprefix(_SUBTREES).split("-", 2)
+        if _born(int(pid)) != born:
             folder = Path(tempfile.gettempdir(), name)
             with suppress(OSError, RuntimeError):
                 _remove(subtree, within=1)
                 folder.with_suffix(".log").unlink(missing_ok=True)
                 folder.rmdir()
+
+
+def _await_end(child: int, within: float) -> None:
+    """Return when a child has ended, or after so long; its number stays its own until it is waited for."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(0.02)
+
+
+def _born(pid: int) -> str:
+    """Return when a process began, in ticks since boot (proc(5)); empty: there is none."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
 
 
 def _children(pid: int) -> list[int]:

@@ -222,12 +222,32 @@ def upgraded(machine: Machine) -> None:
     assert machine.box.run("systemctl", "is-active", "flowsched-backup.timer").out.strip() == "active"
     modes = machine.box.need("sh", "-c", "stat -c %a /var/backups/flowsched/ledger-*.db").split()
     assert modes == ["600", "600"]
+    kept_for_two_weeks(machine)
 
+    machine.box.need("sh", "-euc", "sed -i '1i # a newer one' /root/flowsched-0.2.0/systemd/*")
     machine.do("Upgrade")
 
     assert machine.is_("active")
+    assert units_with(machine, "a newer one") == len(list((ROOT / "systemd").iterdir()))
     assert machine.flowsched("--version").out.endswith(f"version {NEXT}\n")
     assert "triggered" in machine.flowsched("runs").out
+
+
+def units_with(machine: Machine, text: str) -> int:
+    """Return how many of our units on the machine hold a text."""
+    script = 'cd /etc/systemd/system; cat flowsched*.service flowsched*.timer | grep -c "$1" || true'
+    return int(machine.box.need("sh", "-c", script, "-", text))
+
+
+def kept_for_two_weeks(machine: Machine) -> None:
+    """The timer's own copies go after two weeks; those of people stay."""
+    machine.box.need("sh", "-euc", "cd /var/backups/flowsched; touch -d '20 days ago' *.db")
+
+    machine.box.need("systemctl", "start", "flowsched-backup.service")
+
+    names = machine.box.need("ls", "/var/backups/flowsched").split()
+    assert names[0] == "ledger-by-hand.db"
+    assert [name[:15] for name in names[1:]] == ["ledger-nightly-"]
 
 
 def rolled_back(machine: Machine) -> None:
@@ -235,6 +255,7 @@ def rolled_back(machine: Machine) -> None:
     said = machine.do("Roll-back")
 
     assert "status=78" in said
+    assert units_with(machine, "a newer one") == 0
     assert machine.is_("failed")
     assert "made by a newer flowsched" in machine.journal()
 
@@ -248,6 +269,13 @@ def restored(machine: Machine) -> None:
     assert machine.flowsched("--version").out.endswith(f"version {__version__}\n")
     again = machine.flowsched("trigger", "new-year-at-noon", "--reason", "a test", "--wait")
     assert again.code in {0, 1}, again.text
+    machine.box.need("sleep", "1")  # the folder has the second in its name
+
+    machine.do("Restore")
+
+    assert machine.is_("active")
+    aside = machine.box.need("sh", "-c", "cd /var/lib/private/flowsched; ls -d aside-*/ledger.db").split()
+    assert len(aside) == 2, aside
 
 
 def removed(machine: Machine) -> None:
