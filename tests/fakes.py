@@ -92,6 +92,7 @@ class ScriptedGateway:
         self.cancelled: list[tuple[str, datetime]] = []
         self.hold: asyncio.Event | None = None
         self.look_hold: asyncio.Event | None = None
+        self.cancel_hold: asyncio.Event | None = None
         self.fault: Exception | None = None
         self.turns_held = 0
         self.left_at: float | None = None
@@ -147,6 +148,8 @@ class ScriptedGateway:
 
     async def cancel(self, instance: str, timeout: float) -> Answer:
         self.cancelled.append((instance, self._clock.now()))
+        if self.cancel_hold:
+            await self.cancel_hold.wait()
         return self.cancellation
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from flowsched.config import load_settings
+from flowsched.config import load_catalog, load_settings
+from flowsched.daemon import hands as hands_module
 from flowsched.daemon.alone import alone
-from flowsched.errors import ConfigError, ControlRefusal, LedgerError, LedgerUnusable, NoDaemon, SecretError
+from flowsched.errors import ConfigError, ControlRefusal, LedgerError, LedgerTaken, NoDaemon, SecretError
 from flowsched.ledger import Ledger
 from flowsched.model import Catalog, Origin, RunState, Scope
-from flowsched.simulator import Simulator
+from flowsched.simulator import Fault, Order, Simulator
 from tests.builders import a_new_run, a_schedule
 from tests.commanding import APPLICATION, SCHEDULES, SETTINGS
 from tests.fakes import HandClock, eventually
@@ -140,7 +142,7 @@ async def test_what_needs_no_keys_and_no_files_does_without_them(house: House) -
 
 async def test_beside_a_daemon_that_lives_nothing_is_done(house: House) -> None:
     async with await Ledger.open_as_daemon(house.settings.ledger):
-        with pytest.raises(LedgerUnusable, match="is kept by another daemon"):
+        with pytest.raises(LedgerTaken, match="is kept by another daemon"):
             async with house.hands():
                 pass
 
@@ -155,11 +157,40 @@ async def test_a_ledger_that_is_not_there_is_not_made(house: House) -> None:
     assert not (house.folder / "ledger.db").exists()
 
 
+async def test_what_the_files_are_is_accepted_for_the_next_daemon(house: House) -> None:
+    revision = load_catalog(house.settings.schedules, house.settings).revision
+    async with house.hands({}) as hands:
+        assert await hands.accept(revision[:8], "ada", "plant closed") is None
+        with pytest.raises(ControlRefusal, match="are another catalog now"):
+            await hands.accept("0" * 8, "ada", None)
+
+    async with await Ledger.open_to_read(house.settings.ledger) as ledger:
+        assert await ledger.accepted_by(revision) == "ada"
+
+
+async def test_a_cancellation_that_is_cut_short_is_on_record(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands_module, "END_WITHIN", 0.05)
+    async with house.hands() as hands:
+        run = await trigger(hands)
+        await eventually(lambda: house.simulator.instances and not hands._shift.runner.under_way)
+        house.simulator.faults.add(Order(fault=Fault.SILENCE, on="flowInstances.cancel"))
+        asking = asyncio.create_task(hands.cancel(run.id, "ada", "wrong input"))
+        await eventually(lambda: house.simulator.calls[-1].operation == "flowInstances.cancel")
+    await asyncio.gather(asking, return_exceptions=True)
+
+    async with await Ledger.open_to_read(house.settings.ledger) as ledger:
+        (action, _) = await ledger.actions()
+    said = (
+        f"not known whether EnOS took the cancellation of {run.predicted_instance}: the call was broken off"
+    )
+    assert action.detail == said
+
+
 async def test_there_is_no_status_and_no_reload_without_a_daemon(house: House) -> None:
     async with house.hands() as hands:
         with pytest.raises(NoDaemon):
             hands.status()
         with pytest.raises(NoDaemon):
             await hands.reload("ada")
-        with pytest.raises(NoDaemon):
-            await hands.accept("0" * 8, "ada", None)

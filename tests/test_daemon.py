@@ -521,14 +521,40 @@ def _catches(status: str, number: signal.Signals) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
-async def test_a_second_daemon_on_one_ledger_is_refused_with_78(plant: Plant) -> None:
+async def test_a_second_daemon_on_one_ledger_waits_and_then_ends_with_3(plant: Plant) -> None:
     first = await plant.start()
     await first.says("daemon ready")
 
     second = await plant.start()
 
-    assert await second.ends() == 78
-    assert f"is kept by another daemon (process {first.process.pid})" in second.text
+    assert await second.ends() == 3
+    (waited,) = second.told("waiting for the ledger")
+    (ended,) = second.told("flowsched cannot run")
+    assert "is kept by another daemon" in waited["problem"]
+    assert f"(process {first.process.pid})" in waited["problem"]
+    assert ended["problem"] == waited["problem"]
+    assert not second.told("daemon ready")
+
+
+async def test_a_daemon_that_starts_takes_over_from_one_that_ends(plant: Plant) -> None:
+    first = await plant.start()
+    await first.says("daemon ready")
+
+    second = await plant.start()
+    await second.says("waiting for the ledger")
+    first.tell(signal.SIGTERM)
+
+    assert await first.ends() == 0
+    await second.says("daemon ready")
+
+
+async def test_a_stop_is_heard_while_it_waits_for_the_ledger(plant: Plant) -> None:
+    async with await Ledger.open_as_daemon(plant.settings.ledger):
+        daemon = await plant.start()
+        await daemon.says("waiting for the ledger")
+        daemon.tell(signal.SIGTERM)
+
+        assert await daemon.ends() == 0
 
 
 async def test_a_ledger_that_cannot_be_used_just_now_is_worth_another_start(plant: Plant) -> None:

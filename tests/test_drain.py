@@ -38,6 +38,25 @@ APPLICATION = Application("planted-access-key", "planted-secret-key")
 OPEN = (RunState.CLAIMED, RunState.SENDING, RunState.WAITING, RunState.IN_DOUBT)
 
 
+STARTS_WHEN_IT_MAY = """
+import asyncio, pathlib
+import flowsched.daemon.daemon as room
+from flowsched.__main__ import main
+
+start = room.Daemon.start
+
+async def late(self, catalog):
+    pathlib.Path("starts").touch()
+    while not pathlib.Path("may").exists():
+        await asyncio.sleep(0.01)
+    await start(self, catalog)
+
+room.Daemon.start = late
+main()
+"""
+"""A daemon that puts its catalog in force only when it is told to."""
+
+
 class Notices:
     """What a daemon tells the service manager."""
 
@@ -89,9 +108,9 @@ class Plant:
                 load_catalog(self.settings.schedules, self.settings), due - timedelta(minutes=2)
             )
 
-    async def start(self) -> Daemon:
+    async def start(self, *program: str) -> Daemon:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "flowsched", "run"),
+            *(sys.executable, *(program or ("-m", "flowsched")), "run"),
             cwd=self.folder,
             env={
                 **os.environ,
@@ -259,9 +278,13 @@ async def test_a_sigterm_before_it_is_ready_loses_nothing(plant: Plant, after: f
 
 
 async def test_it_is_ready_only_when_all_is_in_place_and_stands_in_words(plant: Plant) -> None:
-    daemon = await plant.start()
-    await eventually(lambda: plant.notices.told("READY=1"), within=20)
+    daemon = await plant.start("-c", STARTS_WHEN_IT_MAY)
+    await eventually((plant.folder / "starts").exists, within=20)
     assert (plant.folder / "control.sock").is_socket()
+    await asyncio.sleep(1.5)
+    ready_before_the_catalog_was_in_force = plant.notices.told("READY=1")
+    (plant.folder / "may").touch()
+    await eventually(lambda: plant.notices.told("READY=1"), within=20)
     await daemon.says("daemon ready")
     await daemon.says("run triggered", times=MANY)
     await eventually(
@@ -270,6 +293,7 @@ async def test_it_is_ready_only_when_all_is_in_place_and_stands_in_words(plant: 
     daemon.tell(signal.SIGTERM)
     await daemon.ends()
 
+    assert ready_before_the_catalog_was_in_force == []
     assert plant.notices.words[:2] == [
         "STATUS=reading the schedules",
         f"STATUS=starting with {MANY} schedules",

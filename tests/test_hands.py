@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flowsched.control.history import NotFoundError, RunsWanted
 from flowsched.daemon import Daemon
-from flowsched.daemon.hands import MOST_FIRES, Hands
-from flowsched.errors import ControlRefusal, LedgerError, NoDaemon
+from flowsched.daemon import hands as hands_module
+from flowsched.daemon.hands import LEDGER_PAUSE, MOST_FIRES, Hands
+from flowsched.errors import ConfigError, ControlRefusal, LedgerError, NoDaemon, Problem
 from flowsched.events import PausesChanged, RunMoved
 from flowsched.ledger import Ledger
 from flowsched.model import (
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowsched.events import Event
-    from flowsched.model import NewRun, Run, Schedule
+    from flowsched.model import Action, NewRun, Run, Schedule
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 NOON = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
@@ -73,7 +76,7 @@ class Room:
         self.gateway = ScriptedGateway(clock=self.clock)
         self.told: list[Event] = []
         self.readings = Readings()
-        self.files: str | None = "c" * 64
+        self.files: str | ConfigError = "c" * 64
         gateways = {"default": self.gateway}
         self.daemon = Daemon(ledger, gateways, self.clock, tell=self.told.append)
         self.hands = Hands(
@@ -86,7 +89,9 @@ class Room:
             revision=self._revision,
         )
 
-    async def _revision(self) -> str | None:
+    async def _revision(self) -> str:
+        if isinstance(self.files, ConfigError):
+            raise self.files
         return self.files
 
     async def trigger(self, schedule_id: str = "nightly", at: datetime | None = None, **more: Any) -> Run:
@@ -399,6 +404,18 @@ async def test_a_range_that_is_too_long_is_refused(tmp_path: Path) -> None:
     assert "allowed are 10,000 of a range" in said
 
 
+async def test_the_log_says_who_has_asked_for_what_is_not_done(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await room.ends(await room.trigger())
+    await room.refused(room.trigger(by="bob"))
+
+    (said,) = (vars(each) for each in caplog.records if each.message == "not done by hand")
+    assert (said["asked"], said["by"], said["levelno"]) == ("trigger nightly", "bob", logging.INFO)
+    assert "has flow 3377 at 2026-03-10T12:00:00Z already" in said["error"]
+
+
 # Pauses.
 
 
@@ -413,10 +430,48 @@ async def test_a_pause_is_told_with_the_runs_that_go_on(room: Room) -> None:
 
     assert (pause.by, pause.reason, pause.from_at, pause.until_at) == ("ada", "plant closed", NOON, until)
     assert ([each.id for each in going], list(others)) == ([run.id], [])
-    assert [len(each.pauses) for each in room.told if isinstance(each, PausesChanged)] == [1, 2]
+    assert room.told.count(PausesChanged()) == 2
     first, second = reversed(await room.ledger.actions(2))
-    assert (first.subject, first.detail) == ("nightly", "until 2026-03-10T14:00:30Z")
-    assert (second.subject, second.detail) == ("hourly", "until somebody resumes it")
+    assert (first.subject, first.detail) == ("schedule nightly", "until 2026-03-10T14:00:30Z")
+    assert (second.subject, second.detail) == ("schedule hourly", "until somebody resumes it")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_it_is_told_that_pauses_may_have_changed_whatever_came_of_it(
+    room: Room, monkeypatch: pytest.MonkeyPatch, *, gone: bool
+) -> None:
+    pause, go_on = room.ledger.pause, asyncio.Event()
+
+    async def pause_unheard(*arguments: Any) -> None:
+        await go_on.wait()
+        await pause(*arguments)
+        raise LedgerError("the disk is slow")
+
+    monkeypatch.setattr(room.ledger, "pause", pause_unheard)
+    asking = asyncio.create_task(room.hands.pause(Scope.ALL, None, None, "ada", "plant closed"))
+    await eventually(lambda: room.hands._going_on)
+    if gone:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    go_on.set()
+    await eventually(lambda: not room.hands._going_on)
+    if not gone:
+        with pytest.raises(LedgerError, match="slow"):
+            await asking
+
+    assert len(room.daemon.engine.pauses) == 1
+    assert room.told == [PausesChanged()]
+
+
+async def test_the_log_has_a_pause_that_nobody_waits_for(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    asking = asyncio.create_task(room.hands.pause(Scope.ALL, None, None, "ada", "plant closed"))
+    await eventually(lambda: room.hands._going_on)
+    asking.cancel()
+    await eventually(lambda: not room.hands._going_on)
+
+    assert [each.message for each in caplog.records] == ["paused"]
 
 
 @pytest.mark.parametrize(
@@ -475,12 +530,12 @@ async def test_what_cannot_be_paused_or_resumed_is_refused_with_what_can(room: R
         await room.refused(hands.resume(Scope.SCHEDULE, "nightly", "ada", None)),
     ]
 
-    assert nothing == "there is no pause of everything; nothing is"
+    assert nothing == "there is no pause of all schedules; nothing is"
     assert said[0] == "there is no schedule 'nihgtly' in force; did you mean 'nightly'?"
     assert said[1] == "there is no target 'prod'; there are: default"
     assert "which is in the past; allowed: up to 366 days from now, 2027-03-11T12:00:30Z" in said[2]
     assert "which is too far ahead" in said[3]
-    assert said[4] == "there is no pause of nightly; what is paused: target default"
+    assert said[4] == "there is no pause of schedule nightly; what is paused: target default"
     assert len(await room.ledger.actions()) == 1
 
 
@@ -541,7 +596,7 @@ async def test_what_is_being_sent_in_doubt_or_final_is_not_cancelled(room: Room)
     failed = await room.refused(room.hands.cancel(run.id, "bob", "x"))
 
     assert sending == f"run {run.id} is sending: its attempt is under way; try again when it has ended"
-    assert doubtful.startswith(f"run {run.id} is in_doubt: look into EnOS for 3377-20260310120000, then")
+    assert doubtful.startswith(f"run {run.id} is in doubt: look into EnOS for 3377-20260310120000, then")
     assert failed == f"run {run.id} is failed: that is final, and nothing of it goes on"
     assert "there is no run 99" in await room.refused(room.hands.cancel(99, "bob", "x"))
 
@@ -582,6 +637,89 @@ async def test_a_cancellation_that_enos_did_not_take_is_refused_and_recorded(
     assert (await room.last_action())[-1] == said.format(run.instance)
 
 
+async def test_what_came_of_a_cancellation_is_told_though_the_ledger_is_in_trouble(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await room.ends(await room.trigger())
+    out_of_order(room, monkeypatch, times=1)
+
+    _, said = await room.hands.cancel(run.id, "bob", "wrong input")
+
+    assert said.startswith("EnOS took the cancellation of ")
+    assert (await room.last_action())[0] is ActionKind.TRIGGER
+    await eventually(lambda: room.clock.sleeping)
+    room.clock.advance(LEDGER_PAUSE)
+    await eventually(lambda: not room.hands._going_on)
+    assert await room.last_action() == (ActionKind.CANCEL, "bob", f"run {run.id}", "wrong input", said)
+
+
+async def test_a_cancellation_that_enos_was_never_asked_for_is_not_recorded(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands_module, "END_WITHIN", 0.01)
+    run = await room.ends(await room.trigger())
+    room.gateway.places = asyncio.Semaphore(0)
+
+    asking = asyncio.create_task(room.hands.cancel(run.id, "bob", "wrong input"))
+    await eventually(lambda: len(room.gateway.urgent) == 2)
+    await room.hands.aclose()
+    room.hands._gateways = {}
+
+    assert isinstance((await asyncio.gather(asking, return_exceptions=True))[0], asyncio.CancelledError)
+    said = await room.refused(room.hands.cancel(run.id, "bob", "wrong input"))
+    assert said == "the target default is not configured"
+    assert (room.gateway.cancelled, (await room.last_action())[0]) == ([], ActionKind.TRIGGER)
+
+
+async def test_a_cancellation_that_enos_may_have_taken_is_on_record_at_the_end(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands_module, "END_WITHIN", 0.01)
+    run = await room.ends(await room.trigger())
+    room.gateway.cancel_hold = asyncio.Event()
+
+    asking = asyncio.create_task(room.hands.cancel(run.id, "bob", "wrong input"))
+    await eventually(lambda: room.gateway.cancelled)
+    await room.hands.aclose()
+
+    said = f"not known whether EnOS took the cancellation of {run.instance}: the call was broken off"
+    assert await room.last_action() == (ActionKind.CANCEL, "bob", f"run {run.id}", "wrong input", said)
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_what_is_going_on_at_the_end_comes_to_its_end(room: Room) -> None:
+    run = await room.ends(await room.trigger())
+    room.gateway.cancel_hold = asyncio.Event()
+
+    asking = asyncio.create_task(room.hands.cancel(run.id, "bob", "wrong input"))
+    await eventually(lambda: room.gateway.cancelled)
+    ending = asyncio.create_task(room.hands.aclose())
+    await a_moment()
+    assert not ending.done()
+    room.gateway.cancel_hold.set()
+    await ending
+
+    assert (await asking)[1].startswith("EnOS took the cancellation of ")
+    assert (await room.last_action())[0] is ActionKind.CANCEL
+
+
+async def test_the_end_is_not_held_up_by_a_ledger_in_trouble(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands_module, "END_WITHIN", 0.01)
+    monkeypatch.setattr(hands_module, "RECORD_WITHIN", 0.01)
+    out_of_order(room, monkeypatch, times=9)
+    run = await room.ends(await room.trigger())
+    room.gateway.cancel_hold = asyncio.Event()
+
+    asking = asyncio.create_task(room.hands.cancel(run.id, "bob", "wrong input"))
+    await eventually(lambda: room.gateway.cancelled)
+    async with asyncio.timeout(5):
+        await room.hands.aclose()
+    await eventually(lambda: not room.hands._going_on)
+    await asyncio.gather(asking, return_exceptions=True)
+
+
 async def test_a_run_in_doubt_is_settled_and_looked_for_no_more(room: Room) -> None:
     room.gateway.answers = [an_answer(Outcome.UNKNOWN, "reply lost")]
     run = await room.ends(await room.trigger(), RunState.IN_DOUBT)
@@ -618,6 +756,39 @@ async def test_a_reload_is_an_action_with_its_outcome_also_where_nobody_waits(ro
     )  # fmt: skip
 
 
+async def test_what_came_of_a_reload_is_told_and_recorded_later_where_the_ledger_is_in_trouble(
+    room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out_of_order(room, monkeypatch, times=2)
+
+    reload = await room.hands.reload("ada")
+
+    assert reload
+    assert reload.outcome is ReloadOutcome.APPLIED
+    (said,) = (vars(each) for each in caplog.records if each.message.startswith("ledger would not record"))
+    assert (said["action"], said["by"], said["detail"]) == ("reload", "ada", f"applied {'c' * 12}")
+    for _ in range(2):
+        await eventually(lambda: room.clock.sleeping)
+        assert await room.ledger.actions() == []
+        room.clock.advance(LEDGER_PAUSE)
+        await a_moment()
+    await eventually(lambda: not room.hands._going_on)
+    assert (await room.last_action())[0] is ActionKind.RELOAD
+
+
+def out_of_order(room: Room, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Have the ledger record nothing that people do, so many times."""
+    record, left = room.ledger.record_action, [None] * times
+
+    async def record_at_last(action: Action) -> None:
+        if left:
+            left.pop()
+            raise LedgerError("the disk is full")
+        await record(action)
+
+    monkeypatch.setattr(room.ledger, "record_action", record_at_last)
+
+
 async def actions_are(room: Room, count: int) -> bool:
     return len(await room.ledger.actions()) == count
 
@@ -632,22 +803,30 @@ async def test_what_the_files_are_is_accepted_and_nothing_else(room: Room) -> No
     other = await room.refused(room.hands.accept("d" * 8, "ada", "plant closed"))
     accepted = await room.hands.accept("c" * 8, "ada", "plant closed")
     first = await room.last_action()
-    room.files = None
-    await room.hands.accept("c" * 8, "ada", None)
+    room.files = ConfigError([Problem("a.yaml", 1, 1, "", "wrong")])
+    useless = await room.refused(room.hands.accept("c" * 8, "ada", None))
 
     assert other == f"nothing is accepted: the schedule files are another catalog now: {'c' * 64}"
+    assert accepted
     assert accepted.outcome is ReloadOutcome.APPLIED
     assert first == (ActionKind.ACCEPT, "ada", "c" * 64, "plant closed", "accepted")
     assert await room.ledger.accepted_by("c" * 64) == "ada"
-    assert room.readings.whys == ["accepted by ada", "ada"]
+    assert useless == "nothing is accepted: the schedule files cannot be used:\na.yaml:1:1: wrong"
+    assert room.readings.whys == ["accepted by ada"]
+
+
+async def test_without_a_daemon_what_is_accepted_is_for_the_next_one(room: Room) -> None:
+    hands = Hands(room.daemon, room.ledger, {}, room.clock, revision=room._revision)
+
+    assert await hands.accept("c" * 8, "ada", "plant closed") is None
+    assert await room.ledger.accepted_by("c" * 64) == "ada"
 
 
 async def test_what_only_a_daemon_can_do_says_that_there_is_none(room: Room) -> None:
-    hands = Hands(room.daemon, room.ledger, {}, room.clock)
+    hands = Hands(room.daemon, room.ledger, {}, room.clock, revision=room._revision)
 
-    for asked in (hands.reload("ada"), hands.accept("c" * 8, "ada", None)):
-        with pytest.raises(NoDaemon, match="there is no daemon"):
-            await asked
+    with pytest.raises(NoDaemon, match="there is no daemon"):
+        await hands.reload("ada")
     with pytest.raises(NoDaemon, match="there is no daemon"):
         hands.status()
     assert "the target default is not configured" in await room.refused(
@@ -659,8 +838,9 @@ async def test_runs_actions_and_catalogs_are_those_of_the_ledger(room: Room) -> 
     run = await room.ends(await room.trigger())
     await room.daemon.reload(Catalog({HOURLY.id: HOURLY, NIGHTLY.id: NIGHTLY}, "r2"))
 
-    assert await room.hands.run(run.id) == run
-    assert await room.hands.run(99) is None
+    assert (await room.hands.runs(RunsWanted(run_id=run.id))).runs == [run]
+    with pytest.raises(NotFoundError, match="there is no run 99"):
+        await room.hands.runs(RunsWanted(run_id=99))
     assert len(await room.hands.actions(5)) == 1
     assert [each.revision for each in await room.hands.catalogs(5)] == ["r2", "r1"]
     assert [each.revision for each in await room.hands.catalogs(1)] == ["r2"]

@@ -328,3 +328,19 @@ async def test_a_backlog_starves_nobody(tmp_path: Path) -> None:
 
     assert len(runs) == 20 * 24 * 60
     assert patient.last_told().since == {}
+
+
+async def test_a_pulse_that_is_not_felt_any_more_is_no_sign_of_life() -> None:
+    patient = Patient()
+    before_the_first_look = patient.pulse.health.alive
+    async with keeping(patient.pulse):
+        await patient.lives(20)
+    patient.clock.advance(room.LOOK_EVERY + room.LOOP_WITHIN)
+    still = patient.pulse.health.alive
+    patient.clock.advance(1)
+    health = patient.pulse.health
+
+    assert (before_the_first_look, still, health.alive) == (True, True, False)
+    assert health.loop_lag >= room.LOOP_WITHIN
+    async with keeping(patient.pulse):
+        assert patient.pulse.health.alive

@@ -571,7 +571,7 @@ async def test_who_asks_while_the_ledger_refuses_is_told_at_the_end(
     house: House, schedules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusals = 2
-    apply = house.ledger.terms
+    apply = house.ledger.standing_terms
 
     async def refuse(*arguments: Any) -> Any:
         nonlocal refusals
@@ -580,7 +580,7 @@ async def test_who_asks_while_the_ledger_refuses_is_told_at_the_end(
             raise LedgerError("busy")
         return await apply(*arguments)
 
-    monkeypatch.setattr(house.ledger, "terms", refuse)
+    monkeypatch.setattr(house.ledger, "standing_terms", refuse)
     put(schedules / "a.yaml", a_file("a2"))
     first = house.reloads.ask("first")
     assert isinstance(house.clock, HandClock)
@@ -823,3 +823,72 @@ async def test_a_reload_is_refused_while_the_lock_of_the_start_is_there(tmp_path
         assert refused.outcome is REFUSED
         assert f"{lock} is there" in refused.problems[0]
         assert (again.outcome, house.in_force) == (UNCHANGED, ["a1", "b1"])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (".git", b"gitdir: " + b"\0" * 20),
+        (".git", b"\0" * 40),
+        (".git/commondir", b"\0" * 5),
+        (".git/HEAD", b"\0" * 41),
+        (".git/HEAD", b"ref: refs/heads/\0\0"),
+        (".git/HEAD", b"ref: \xff\xfe"),
+    ],
+)
+def test_zeros_where_git_keeps_its_words_are_no_reason_to_fail(
+    tmp_path: Path, file: str, content: bytes
+) -> None:
+    """As a loss of power leaves files behind."""
+    (tmp_path / "schedules").mkdir()
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(content)
+
+    look = reading.look_at(settings_in(tmp_path))
+
+    assert look.lock is None
+    assert look.unrest(look) is None
+
+
+def test_where_git_names_no_path_there_are_no_signs_of_it(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_bytes(b"gitdir: " + b"\0" * 20)
+
+    assert git.signs_of(tmp_path) is None
+
+
+def test_a_path_that_no_file_can_have_is_marked_and_raises_nothing(tmp_path: Path) -> None:
+    impossible = f"{tmp_path}/a\0b"
+
+    marks = fingerprint(str(tmp_path), [impossible])
+
+    assert marks.files[impossible][0] == "error"
+    assert fingerprint(impossible).files[impossible][0] == "error"
+
+
+async def test_a_disk_hangs_only_for_what_nobody_waits_for_any_more() -> None:
+    disk, hang = Disk(), Hang()
+    asking = asyncio.create_task(disk.ask(hang))
+    await eventually(lambda: hang.begun)
+    while_somebody_waits = disk.hangs
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    afterwards = disk.hangs
+    hang.released.set()
+    await eventually(lambda: not disk.hangs)
+
+    assert (while_somebody_waits, afterwards) == (False, True)
+
+
+async def test_a_machine_without_a_thread_to_spare_cannot_read_and_can_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    disk = Disk()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(Unanswered, match="cannot be read: can't start new thread"):
+            await disk.ask(lambda _: 1)
+
+    assert await disk.ask(lambda _: 1) == 1

@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowsched.model import Catalog, Outcome, RunState
+from flowsched.config import load_settings
+from flowsched.model import Action, ActionKind, Catalog, Origin, Outcome, Pause, RunState, Scope
 from flowsched.simulator import Call, Instance, Signature, Status
 from tests.builders import a_run, a_schedule
-from tests.soak.checks import Evidence, judged
-from tests.soak.clock import START
+from tests.soak.checks import judged
+from tests.soak.clock import START, Pace
 from tests.soak.daemon import Sending
+from tests.soak.evidence import Evidence
+from tests.soak.files import Files
 from tests.soak.garden import Edit, edited, planted
 from tests.soak.history import Version, Walls
-from tests.soak.script import Act, script
+from tests.soak.people import Errand
+from tests.soak.receiver import Receiver
+from tests.soak.script import Act, Way, script
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -75,6 +80,7 @@ def test_the_script_follows_from_the_seed_and_has_every_act() -> None:
     assert script(5, 12) == script(5, 12)
     assert script(5, 12) != script(6, 12)
     assert {event.act for event in script(5, 12)} == set(Act)
+    assert {event.way for event in script(5, 120)} == set(Way)
 
 
 def test_the_edits_follow_from_the_seed_and_each_changes_the_files() -> None:
@@ -154,6 +160,65 @@ CLEAN = Evidence(
 LATE = START + 9 * MINUTE
 
 
+def an_errand(number: int, act: Act, *arguments: str, code: int | None = 0) -> Errand:
+    return Errand(number, act, arguments, 60.0, 70.0, code)
+
+
+def an_action(number: int, kind: ActionKind = ActionKind.PAUSE) -> Action:
+    return Action(at=START, by="ada", kind=kind, subject="minutely", reason=f"errand {number}", detail="")
+
+
+def a_pause(from_: float, **more: Any) -> Pause:
+    """One of the first errand; `from_` is in minutes."""
+    fields: dict[str, Any] = {
+        "id": 1,
+        "scope": Scope.SCHEDULE,
+        "name": "minutely",
+        "reason": "errand 1",
+        "by": "ada",
+        "from_at": START + from_ * MINUTE,
+        "until_at": None,
+        "ended_at": None,
+        "ended_by": None,
+    }
+    return Pause(**{**fields, **more})
+
+
+def a_run_by_hand(number: int, at: datetime, errand: int, **more: Any) -> Run:
+    return a_triggered_run(number, at, origin=Origin.MANUAL, note=f"by hand (ada): errand {errand}", **more)
+
+
+def claimed(run: Run, minutes: float, **more: Any) -> Run:
+    return replace(run, claimed_at=START + minutes * MINUTE, **more)
+
+
+def wrong_in(**more: Any) -> list[str]:
+    """The names of the checks that see something wrong where this differs from what is clean."""
+    return [check.name for check in judged(replace(CLEAN, **more)) if check.wrong]
+
+
+PAUSED: dict[str, Any] = {
+    "pauses": [a_pause(1.5, ended_at=START + 2.5 * MINUTE)],
+    "errands": [an_errand(1, Act.PAUSE, "pause", "minutely")],
+    "actions": [an_action(1)],
+    "runs": [
+        claimed(CLEAN.runs[0], 1.0),
+        claimed(CLEAN.runs[1], 2.0, state=RunState.SKIPPED, reason="paused: errand 1 (ada)"),
+        claimed(CLEAN.runs[2], 3.0),
+    ],
+    "calls": [CLEAN.calls[0], CLEAN.calls[2]],
+    "instances": [CLEAN.instances[0], CLEAN.instances[2]],
+}
+ALL_SENT: dict[str, Any] = PAUSED | {"calls": CLEAN.calls, "instances": CLEAN.instances}
+BY_HAND: dict[str, Any] = {
+    "errands": [an_errand(1, Act.TRIGGER, "trigger", "minutely", "--at", f"{LATE:%Y-%m-%dT%H:%M:%SZ}")],
+    "actions": [an_action(1, ActionKind.TRIGGER)],
+    "runs": [*CLEAN.runs, a_run_by_hand(9, LATE, 1)],
+    "calls": [*CLEAN.calls, a_call(9, LATE)],
+    "instances": [*CLEAN.instances, an_instance(LATE)],
+}
+
+
 def test_nothing_is_wrong_where_nothing_is() -> None:
     assert [check.name for check in judged(CLEAN) if check.wrong] == []
 
@@ -178,15 +243,91 @@ def test_nothing_is_wrong_where_nothing_is() -> None:
         ("runs not final", {"runs": [a_triggered_run(1, FIRED[0], state=RunState.IN_DOUBT)]}),
         ("failed runs, by reason", {"runs": [a_triggered_run(1, FIRED[0], state=RunState.FAILED)]}),
         ("daemon: complaints", {"complaints": ["the daemon ended with 1"]}),
+        ("people: complaints", {"stumbles": ["`status` exited with 2"]}),
+        ("pauses are heeded", PAUSED | {"runs": [claimed(CLEAN.runs[1], 2.0)]}),
+        ("pauses are heeded", PAUSED | {"runs": [claimed(CLEAN.runs[1], 2.0, state=RunState.MISSED)]}),
+        ("pauses are heeded", PAUSED | {"runs": [claimed(CLEAN.runs[0], 2.0)]}),
+        ("pauses are heeded", PAUSED | {"runs": [claimed(CLEAN.runs[1], 4.0)]}),
+        ("pauses are heeded", PAUSED | {"pauses": [a_pause(0.5, scope=Scope.ALL, name=None)]}),
+        ("skipped by a pause that there was", PAUSED | {"pauses": []}),
+        ("skipped by a pause that there was", PAUSED | {"pauses": [a_pause(1.5, name="other")]}),
+        (
+            "skipped by a pause that there was",
+            PAUSED | {"pauses": [a_pause(1.1, ended_at=START + 1.5 * MINUTE)]},
+        ),
+        ("runs by hand that were asked for", BY_HAND | {"errands": []}),
+        ("runs by hand that were asked for", BY_HAND | {"runs": [a_run_by_hand(9, FIRED[0], 1)]}),
+        (
+            "runs by hand that were asked for",
+            BY_HAND | {"runs": [a_run_by_hand(9, LATE, 1, schedule_id="other")]},
+        ),
+        ("commands carried out once", BY_HAND | {"actions": [an_action(1), an_action(1)]}),
+        (
+            "commands carried out once",
+            BY_HAND | {"runs": [a_run_by_hand(9, LATE, 1), a_run_by_hand(10, LATE + MINUTE, 1)]},
+        ),
+        ("commands on record", BY_HAND | {"actions": []}),
+        ("commands on record", PAUSED | {"pauses": []}),
+        ("commands on record", {"errands": [an_errand(1, Act.RESOLVE, "resolve", "0")]}),
+        ("alerts", {"sent": 1}),
+        ("alerts", {"runs": [a_triggered_run(1, FIRED[0], state=RunState.MISSED)] * 20}),
+        ("instances with their triggered run", BY_HAND | {"runs": CLEAN.runs}),
+        ("instances shared by runs", BY_HAND | {"runs": [*CLEAN.runs, a_run_by_hand(9, FIRED[0], 1)]}),
     ],
 )
 def test_each_check_sees_its_fault(name: str, more: dict[str, Any]) -> None:
     assert name in [check.name for check in judged(replace(CLEAN, **more)) if check.wrong]
 
 
+def test_what_a_pause_covers_is_skipped_and_what_was_claimed_before_goes_on() -> None:
+    assert wrong_in(**PAUSED) == []
+    assert wrong_in(**ALL_SENT | {"runs": [claimed(run, 0.5) for run in CLEAN.runs]}) == []
+
+
+def test_a_claim_whose_order_a_step_of_the_clock_hides_is_no_fault() -> None:
+    """Claimed at minute 2, before the clock was set back; paused after that, at minute 1.5."""
+    claims = {"runs": [claimed(run, number) for number, run in enumerate(CLEAN.runs, 1)]}
+    hidden = {"walls": Walls([(0.0, 0.0), (190.0, -120.0)])}
+
+    assert "pauses are heeded" in wrong_in(**ALL_SENT | claims)
+    assert "pauses are heeded" not in wrong_in(**ALL_SENT | claims | hidden)
+
+
+def test_a_pause_goes_on_under_the_new_id() -> None:
+    renamed = replace(SCHEDULE, id="renamed", renamed_from="minutely")
+    renaming = Version(Catalog({"renamed": renamed}, "new"), 100.0, 101.0)
+    versions = {"versions": [CLEAN.versions[0], renaming, CLEAN.versions[1]]}
+    moved = {"pauses": [a_pause(1.5, name="renamed", ended_at=START + 2.5 * MINUTE)]}
+    run = claimed(CLEAN.runs[1], 2.0, schedule_id="renamed", revision="new")
+    skipped = claimed(CLEAN.runs[1], 2.0, state=RunState.SKIPPED, reason="paused: errand 1 (ada)")
+
+    assert "pauses are heeded" in wrong_in(**PAUSED | versions | moved | {"runs": [run]})
+    names = wrong_in(**PAUSED | versions | moved | {"runs": [skipped]})
+    assert not {"skipped by a pause that there was", "commands on record"} & set(names)
+
+
+def test_a_run_by_hand_is_no_fault_and_is_owed_nothing() -> None:
+    assert wrong_in(**BY_HAND) == []
+
+
+def test_an_instance_that_a_person_has_denied_too_early_is_no_fault_of_the_daemon() -> None:
+    denied = replace(CLEAN.runs[0], state=RunState.FAILED, reason="resolved by hand (ada): errand 1")
+    resolved: dict[str, Any] = {
+        "errands": [an_errand(1, Act.RESOLVE, "resolve", "0", "--failed")],
+        "actions": [an_action(1, ActionKind.RESOLVE)],
+        "runs": [denied, *CLEAN.runs[1:]],
+    }
+    late = [a_call(0, FIRED[0], began_at=START + 2 * MINUTE), *CLEAN.calls[1:]]
+
+    assert wrong_in(**resolved) == []
+    assert "instances with their triggered run" in wrong_in(**resolved | {"calls": late})
+
+
 @pytest.mark.parametrize(
     "reason",
     [
+        "cancelled by hand (ada): errand 12",
+        "resolved by hand (ada): errand 3",
         "gave up after 1 attempt: HTTP 429",
         "gave up after 6 attempts; EnOS has no instance 7-20251026001100",
         "gave up after 2 attempts, as the next would begin after the deadline: HTTP 429",
@@ -258,3 +399,62 @@ def test_the_wall_clock_is_followed_over_its_steps() -> None:
     assert walls.between(150.0, 250.0) == (START + timedelta(seconds=170), START + timedelta(seconds=260))
     assert walls.stepped_forward(90.0, 110.0)
     assert not walls.stepped_forward(110.0, 300.0)
+
+
+def test_what_the_wall_clock_has_shown_twice_is_of_two_instants() -> None:
+    walls = Walls([(0.0, 0.0), (100.0, -50.0)])
+
+    assert walls.ticks_of(START + timedelta(seconds=20)) == (20.0, 20.0)
+    assert walls.ticks_of(START + timedelta(seconds=80)) == (80.0, 130.0)
+    assert walls.ticks_of(START - timedelta(seconds=20)) is None
+    assert walls.surely_after(START + timedelta(seconds=160), START + timedelta(seconds=80))
+    assert not walls.surely_after(START + timedelta(seconds=80), START + timedelta(seconds=60))
+
+
+SETTINGS = """\
+schedules: schedules
+ledger: sqlite:///ledger.db
+targets:
+  default: {url: "http://127.0.0.1:1", org_id: o, user_id: u, access_key: {env: A}, secret_key: {env: B}}
+pings: {url: "http://127.0.0.1:1"}
+"""
+
+
+async def test_the_files_come_to_the_disk_in_each_way_and_what_lay_there_meanwhile_is_known(
+    tmp_path: Path,
+) -> None:
+    chance = Random(3)  # noqa: S311 - to be repeated
+    (tmp_path / "flowsched.yaml").write_text(SETTINGS)
+    settings = load_settings(tmp_path / "flowsched.yaml")
+    files = Files(tmp_path, Pace(0.0, 1.0), chance, slow=0.0)
+    garden = planted(chance)
+    for way in (Way.SWAP, Way.HUP, Way.SLOWLY, Way.SWAP):
+        garden = edited(garden, Edit.ADD, chance)
+        await files.put(garden.texts(), way, settings)
+        found = {path.relative_to((tmp_path / "schedules").resolve()).as_posix() for path in files.all()}
+        assert found == set(garden.texts())
+    await files.put(garden.closed().texts(), Way.SLOWLY, settings)
+
+    known = len(files.versions)
+    between = [each.revision for each in files.between(settings)]
+    assert between
+    assert files.heard(between[0], 5.0, settings)
+    assert not files.heard("never written", 5.0, settings)
+    assert len(files.versions) == known + 1
+    assert files.versions[-2].catalog.revision == between[0]
+    assert not any(schedule.enabled for schedule in files.versions[-1].catalog.schedules.values())
+
+
+async def test_the_receiver_takes_some_messages_and_refuses_others() -> None:
+    async with Receiver(1, hangs=0.01) as receiver:
+        host, _, port = receiver.url.rpartition("/")[2].partition(":")
+        body = b'{"id": "one", "alerts": [{"kind": "missed"}]}'
+        said = set()
+        for _ in range(60):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"POST /alerts HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            said.add((await reader.read()).split(b"\r\n")[0])
+            writer.close()
+
+    assert said == {b"HTTP/1.1 200 OK", b"HTTP/1.1 500 Oh", b""}
+    assert receiver.messages["one"] == receiver.kinds["missed"] > 0

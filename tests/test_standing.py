@@ -13,8 +13,18 @@ from flowsched.daemon import standing
 from flowsched.daemon.daemon import Held
 from flowsched.daemon.standing import Board
 from flowsched.errors import LedgerError, LedgerUnusable
-from flowsched.events import OverdueSeen, Reloaded, RunMoved
-from flowsched.model import MOST_SHOWN, Catalog, Commit, Pause, Phase, Reload, RunState, Upcoming
+from flowsched.events import AlertDone, OverdueSeen, Reloaded, RunMoved
+from flowsched.model import (
+    MOST_SHOWN,
+    Catalog,
+    Commit,
+    MessageState,
+    Pause,
+    Phase,
+    Reload,
+    RunState,
+    Upcoming,
+)
 from flowsched.review.guard import MassChange
 from tests.builders import a_run, a_schedule
 from tests.fakes import HandClock, all_have_run, eventually
@@ -140,6 +150,28 @@ async def test_a_run_is_under_way_until_it_is_final_and_then_a_recent_one(bench:
     assert after.last_success == {"a": NOW}
 
 
+async def test_a_doubt_is_as_old_as_its_beginning_whatever_else_is_said_of_it(bench: Bench) -> None:
+    doubted = a_run_of(2, RunState.IN_DOUBT)
+    since = doubted.updated_at
+    bench.moved(doubted, replace(a_run_of(3, RunState.IN_DOUBT), updated_at=since + timedelta(minutes=1)))
+    bench.moved(replace(doubted, reason="its deadline has passed", updated_at=since + timedelta(minutes=9)))
+    assert bench.board.status().in_doubt_since == since
+
+    bench.moved(replace(doubted, state=RunState.TRIGGERED))
+    assert bench.board.status().in_doubt_since == since + timedelta(minutes=1)
+    bench.moved(a_run_of(3, RunState.FAILED))
+    assert bench.board.status().in_doubt_since is None
+
+
+async def test_a_doubt_of_before_the_start_is_as_old_as_the_ledger_says(bench: Bench) -> None:
+    held = a_run_of(1, RunState.IN_DOUBT)
+    bench.books.open = [held]
+
+    bench.keep()
+
+    await eventually(lambda: bench.board.status().in_doubt_since == held.updated_at)
+
+
 async def test_very_many_runs_are_counted_and_only_the_first_shown(bench: Bench) -> None:
     bench.moved(*(a_run_of(number, RunState.WAITING, minutes=number) for number in range(1, 201)))
     bench.moved(*(a_run_of(number, RunState.MISSED) for number in range(1000, 1200)))
@@ -253,6 +285,30 @@ async def test_a_pause_that_is_over_is_not_shown_and_one_to_come_is(bench: Bench
     assert bench.board.status().pauses == (to_come,)
 
 
+async def test_runs_that_failed_by_themselves_are_counted(bench: Bench) -> None:
+    failed = a_run_of(1, RunState.FAILED)
+
+    bench.moved(
+        replace(failed, reason="HTTP 400"),
+        replace(failed, id=2, reason="cancelled by hand (ada): why"),
+        a_run_of(3, RunState.TRIGGERED),
+    )
+
+    assert bench.board.status().failed == 1
+
+
+async def test_a_channel_is_broken_from_a_message_given_up_to_one_that_was_sent(bench: Bench) -> None:
+    def tell(channel: str, outcome: MessageState) -> dict[str, datetime]:
+        bench.board.hear(AlertDone(channel, outcome))
+        return dict(bench.board.status().broken_channels)
+
+    assert tell("mail", MessageState.SENT) == {}
+    assert tell("chat", MessageState.FAILED) == {"chat": bench.clock.now()}
+    assert tell("mail", MessageState.SENT) == {"chat": bench.clock.now()}
+    assert tell("chat", MessageState.DROPPED) == {"chat": bench.clock.now()}
+    assert tell("chat", MessageState.SENT) == {}
+
+
 async def test_all_else_is_as_its_owners_say(bench: Bench) -> None:
     change = MassChange(before=2, after=1, removed=1, disabled=0, retimed=0)
     bench.daemon.held = Held("r2", change)
@@ -266,3 +322,26 @@ async def test_all_else_is_as_its_owners_say(bench: Bench) -> None:
     assert status.upcoming == (an_upcoming(),)
     bench.board.hear(OverdueSeen(NOW, {}))
     assert bench.board.status().overdue == {}
+
+
+async def test_a_status_stays_as_it_was_whatever_succeeds_later(bench: Bench) -> None:
+    bench.moved(a_run_of(1, RunState.TRIGGERED, "a", minutes=9))
+    first = bench.board.status()
+    bench.moved(a_run_of(2, RunState.TRIGGERED, "a"), a_run_of(3, RunState.TRIGGERED, "gone"))
+    second = bench.board.status()
+
+    assert first.last_success == {"a": NOW - timedelta(minutes=9)}
+    assert second.last_success == {"a": NOW}
+
+
+async def test_a_schedule_that_was_gone_when_its_run_ended_is_looked_up_when_it_is_back(bench: Bench) -> None:
+    both, one = bench.daemon.catalog, Catalog({"b": a_schedule("b")}, "r2")
+    bench.keep()
+    await eventually(lambda: bench.books.asked == [["a", "b"]])
+    bench.daemon.catalog = one
+    bench.moved(a_run_of(1, RunState.TRIGGERED, "a"))
+    bench.books.successes = {"a": NOW}
+    bench.daemon.catalog = both
+    bench.board.hear(Reloaded(RELOAD))
+
+    await eventually(lambda: bench.board.status().last_success == {"a": NOW})

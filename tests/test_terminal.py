@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from flowsched.cli.terminal import widths_within
+
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +49,7 @@ def seen(arguments: list[str], columns: int, lines: int) -> str:
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 50)])
 def test_the_live_view_fits_its_terminal(columns: int, lines: int) -> None:
-    text = seen(["demo", "--for", "4s"], columns, lines)
+    text = seen(["demo", "--for", "8s"], columns, lines)
 
     assert max(map(len, text.splitlines())) <= columns
     first_picture = text.split("flowsched demo:")[1]
@@ -104,3 +106,14 @@ def test_a_note_is_folded_and_the_times_beside_it_are_not(tmp_path: Path) -> Non
 
     assert len(re.findall(r"^ 2026-06-0\dT00:00:00Z ", text, re.MULTILINE)) == 5
     assert "note" in text.splitlines()[1]
+
+
+def test_a_table_breaks_a_word_only_where_not_all_words_fit() -> None:
+    id_, digest = "sync-of-all-turbines", "61d56f0a9b1c"
+    columns = [["schedule", id_], ["catalog", digest], ["why", "the plant is closed until it is inspected"]]
+
+    assert widths_within(99, columns) == [20, 12, 41]
+    assert widths_within(60, columns) == [20, 12, 28]
+    assert widths_within(45, columns) == [20, 12, 13]
+    assert sum(widths_within(36, columns)) == 36
+    assert min(widths_within(36, columns)) >= len("inspected")

@@ -341,3 +341,19 @@ async def test_the_daemon_takes_changed_files_by_itself_and_ends_well(tmp_path: 
         assert daemon.told("changes of the files are noticed only by looking at them") == []
     finally:
         await plant.leave()
+
+
+async def test_a_machine_without_a_thread_to_spare_looks_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    async with Hurry(str(tmp_path), lambda: None):
+        pass
+
+    (record,) = caplog.records
+    assert record.getMessage() == "changes of the files are noticed only by looking at them"
+    assert vars(record)["reason"] == "can't start new thread"

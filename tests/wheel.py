@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flowsched.control.history import NotFoundError, RunsFound
+from flowsched.control.words import no_run
 from flowsched.model import (
     Action,
     ActionKind,
@@ -26,6 +28,7 @@ from tests.builders import a_run
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from flowsched.control.history import RunsWanted
     from flowsched.model import Origin, Run
 
 NOW = datetime(2026, 11, 21, 14, 0, tzinfo=UTC)
@@ -106,6 +109,11 @@ class RemarkingWheel:
             raise self.fails
         return self.now
 
+    def health(self) -> Health:
+        if self.fails is not None:
+            raise self.fails
+        return self.now.health
+
     async def reload(self, by: str, *, wait: bool = True) -> Reload | None:
         await self._remark("reload", by, wait)
         return RELOAD if wait else None
@@ -144,9 +152,11 @@ class RemarkingWheel:
         await self._remark("resolve", run_id, state, by, reason)
         return a_run()
 
-    async def run(self, run_id: int) -> Run | None:
-        await self._remark("run", run_id)
-        return self.found
+    async def runs(self, wanted: RunsWanted) -> RunsFound:
+        await self._remark("runs", wanted)
+        if self.found is None:
+            raise NotFoundError(no_run(wanted.run_id or 0))
+        return RunsFound([self.found], {}, {self.found.id: []} if wanted.attempts else None, [])
 
     async def actions(self, limit: int) -> Sequence[Action]:
         await self._remark("actions", limit)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from flowsched.daemon.daemon import DRAIN, name_of
+from flowsched.daemon.disk import Disk
 from flowsched.daemon.gateways import GatewaysOnDemand
-from flowsched.daemon.hands import Hands
+from flowsched.daemon.hands import Hands, revision_on_disk
 from flowsched.daemon.reading import read_catalog
 from flowsched.ledger import Ledger
 from flowsched.model import Phase
@@ -74,7 +75,9 @@ async def alone(settings: Settings, environ: Mapping[str, str], clock: Clock) ->
         # Another command, or a daemon, may have called the same flows just before.
         await runner.remember_what_was_sent()
         shift = _Shift(settings, runner, name_of(clock.now()))
+        hands = Hands(shift, ledger, gateways, clock, revision=partial(revision_on_disk, Disk(), settings))
         try:
-            yield Hands(shift, ledger, gateways, clock)
+            yield hands
         finally:
+            await hands.aclose()
             await runner.drain(DRAIN)

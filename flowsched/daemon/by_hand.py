@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from flowsched.control.words import no_run, state_in_words, subject_of
 from flowsched.enos import milliseconds, predicted_instance
 from flowsched.errors import ControlRefusal
 from flowsched.model import NewRun, Outcome, Overlap, RunState, Scope
@@ -138,7 +139,7 @@ def why_not_cancelled(run: Run) -> str:
             )
         case _:
             then = "that is final, and nothing of it goes on"
-    return f"run {run.id} is {run.state}: {then}"
+    return f"run {run.id} is {state_in_words(run.state)}: {then}"
 
 
 def why_not_resolved(run_id: int, run: Run | None) -> str | None:
@@ -153,16 +154,13 @@ def why_not_resolved(run_id: int, run: Run | None) -> str | None:
         then = "a daemon has it under way, or will find it in doubt at its next start"
     else:
         then = "a daemon carries it on by itself, now or at its next start"
-    return f"run {run_id} is {run.state}, not in doubt: {then}"
+    return f"run {run_id} is {state_in_words(run.state)}, not in doubt: {then}"
 
 
-def no_run(run_id: int) -> str:
-    """Say that the ledger has no run of this number."""
-    return f"there is no run {run_id} in the ledger; `flowsched runs` shows their numbers"
-
-
-def came_of_cancelling(instance: str, answer: Answer) -> str:
-    """Say what came of asking EnOS to cancel an instance."""
+def came_of_cancelling(instance: str, answer: Answer | None) -> str:
+    """Say what came of asking EnOS to cancel an instance; None: the call was broken off."""
+    if answer is None:
+        return f"not known whether EnOS took the cancellation of {instance}: the call was broken off"
     match answer.outcome:
         case Outcome.ACCEPTED:
             return f"EnOS took the cancellation of {instance}; whether its flow stops is up to EnOS"
@@ -172,9 +170,9 @@ def came_of_cancelling(instance: str, answer: Answer) -> str:
             return f"EnOS did not take the cancellation of {instance}: {answer.detail}"
 
 
-def subject_of(scope: Scope, name: str | None) -> str:
-    """Return what a pause is about, as actions have it: a schedule's id, `target NAME`, or `all`."""
-    return {Scope.ALL: "all", Scope.TARGET: f"target {name}", Scope.SCHEDULE: str(name)}[scope]
+def not_accepted(why: str) -> str:
+    """Say that nothing is accepted, and what the schedule files are instead."""
+    return f"nothing is accepted: the schedule files {why}"
 
 
 def why_not_until(until: datetime | None, now: datetime) -> str | None:
@@ -191,9 +189,8 @@ def why_not_until(until: datetime | None, now: datetime) -> str | None:
 def nothing_to_resume(scope: Scope, name: str | None, pauses: Iterable[Pause]) -> str:
     """Say that there is no such pause, and which there are."""
     there = sorted({subject_of(pause.scope, pause.name) for pause in pauses})
-    what = "everything" if scope is Scope.ALL else subject_of(scope, name)
     are = f"what is paused: {', '.join(there)}" if there else "nothing is"
-    return f"there is no pause of {what}; {are}"
+    return f"there is no pause of {subject_of(scope, name)}; {are}"
 
 
 def goes_on(run: Run, scope: Scope, name: str | None) -> bool:

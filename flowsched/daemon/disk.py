@@ -43,18 +43,19 @@ class Disk:
     async def ask(self, read: Callable[[Course], T]) -> T:
         """Return what `read` returns, or raise what it raises; it begins after this call.
 
-        Raises Unanswered where it comes no step further for ANSWER_WITHIN, or something hangs already.
+        Raises Unanswered where it comes no step further for ANSWER_WITHIN, or something hangs already, and
+        where the machine has no thread for it.
         """
         async with self._turn:
             if self.hangs:
                 raise Unanswered("cannot be read: an earlier reading still hangs")
             course = Course()
             answer = _begun(read, course)
-            self._left = answer  # also where the caller is cancelled
             try:
                 await self._wait(answer, course)
             finally:
                 course.given_up.set()
+                self._left = answer  # if it has not ended: the caller is cancelled, or waits no longer
             return answer.result()
 
     async def _wait(self, answer: asyncio.Future[T], course: Course) -> None:
@@ -81,7 +82,10 @@ def _begun(read: Callable[[Course], T], course: Course) -> asyncio.Future[T]:
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(_answer, answer, result, fault)
 
-    threading.Thread(target=run, name="flowsched-disk", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="flowsched-disk", daemon=True).start()
+    except RuntimeError as error:
+        raise Unanswered(f"cannot be read: {error}") from None
     return answer
 
 

@@ -11,12 +11,14 @@ from itertools import groupby, islice, takewhile
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flowsched import timeline
-from flowsched.admission import Pauses, paused
+from flowsched.admission import Pauses, is_over, paused
+from flowsched.control.history import look_up
+from flowsched.control.words import no_run, subject_of
 from flowsched.daemon import by_hand
-from flowsched.daemon.disk import Unanswered
 from flowsched.daemon.reading import read_settled
 from flowsched.enos import calls_for
 from flowsched.errors import (
+    ConfigError,
     ControlRefusal,
     FlowschedError,
     LedgerError,
@@ -31,16 +33,18 @@ from flowsched.near import did_you_mean
 from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from datetime import datetime
 
     from flowsched.clock import Clock
+    from flowsched.control.history import RunsFound, RunsWanted
     from flowsched.daemon.disk import Disk
     from flowsched.events import Tell
     from flowsched.ledger import Ledger
     from flowsched.model import (
         AppliedCatalog,
         Catalog,
+        Health,
         NewRun,
         Pause,
         Reload,
@@ -65,7 +69,14 @@ CANCEL_TIMEOUT = 30.0
 """Real seconds for one cancellation, from when its turn has come."""
 
 LEDGER_PAUSE = 5.0
-"""Seconds between two looks for a run that may have been claimed without an answer."""
+"""Seconds between two looks for a run that may have been claimed without an answer, and between two tries
+to record what was done."""
+
+END_WITHIN = 5.0
+"""Real seconds that what is going on gets to end when the hands are closed."""
+
+RECORD_WITHIN = 2.0
+"""Real seconds that what was broken off then gets to be recorded."""
 
 _AT_ONE_TIME = timedelta(milliseconds=1)
 """In which no more is triggered than instants differ; further back, the clock was set."""
@@ -118,13 +129,12 @@ class Readings(Protocol):
         """Have them read; the future says what came of it."""
 
 
-async def revision_on_disk(disk: Disk, settings: Settings) -> str | None:
-    """Return the revision of what the schedule files are now; None where they cannot be used."""
-    try:
-        reading = await disk.ask(partial(read_settled, settings))
-    except Unanswered:
-        return None
-    return None if reading.catalog is None else reading.catalog.revision
+async def revision_on_disk(disk: Disk, settings: Settings) -> str:
+    """Return the revision of what the schedule files are now. Raises ConfigError, and Unanswered."""
+    reading = await disk.ask(partial(read_settled, settings))
+    if reading.catalog is None:
+        raise ConfigError(reading.problems)
+    return reading.catalog.revision
 
 
 class Hands:
@@ -137,19 +147,25 @@ class Hands:
         gateways: Mapping[str, Gateway],
         clock: Clock,
         *,
+        revision: Callable[[], Awaitable[str]],
         tell: Tell = nobody,
         standing: Callable[[], Status] | None = None,
+        health: Callable[[], Health] | None = None,
         readings: Readings | None = None,
-        revision: Callable[[], Awaitable[str | None]] | None = None,
         trial: Callable[[str | None, str], Awaitable[Sequence[Mapping[str, object]]]] | None = None,
     ) -> None:
-        """Only a daemon gives the last four; `revision` is of the files now, None: they cannot be used."""
+        """Only a daemon gives the last five.
+
+        `revision` returns that of what the schedule files are now, or raises FlowschedError where they cannot
+        be used.
+        """
         self._shift = shift
         self._ledger = ledger
         self._gateways = gateways
         self._clock = clock
         self._tell = tell
         self._standing = standing
+        self._health = health
         self._readings = readings
         self._revision = revision
         self._trial = trial
@@ -162,27 +178,18 @@ class Hands:
             raise NoDaemon("there is no daemon whose status could be told; `flowsched runs` reads the ledger")
         return self._standing()
 
+    def health(self) -> Health:
+        """Return whether the daemon is alive; raises NoDaemon where there is none."""
+        return self.status().health if self._health is None else self._health()
+
     async def reload(self, by: str, *, wait: bool = True) -> Reload | None:
         """Have the schedules read anew. Raises NoDaemon where there is none."""
-        reading = self._keep(self._read_anew(by))
+        reading = self._keep(self._read_anew(by), "reload", by)
         return await asyncio.shield(reading) if wait else None
 
-    async def accept(self, digest: str, by: str, reason: str | None) -> Reload:
-        """Accept what the files are, if that is what the digest says, and have it put in force.
-
-        Raises NoDaemon where there is none.
-        """
-        if self._revision is None:
-            raise NoDaemon("there is no daemon that holds a catalog; a start takes the files as they are")
-        revision = await self._revision()
-        if revision is None:  # a reading says what is wrong with the files
-            return await asyncio.shield(self._keep(self._read_anew(by)))
-        if not revision.startswith(digest):
-            raise ControlRefusal(
-                f"nothing is accepted: the schedule files are another catalog now: {revision}"
-            )
-        await self._ledger.accept(revision, self._clock.now(), by, reason)
-        return await self._asked(f"accepted by {by}")
+    async def accept(self, digest: str, by: str, reason: str | None) -> Reload | None:
+        """Accept what the files are, if that is what the digest says, and have it put in force."""
+        return await asyncio.shield(self._keep(self._accepted(digest, by, reason), f"apply {digest}", by))
 
     async def trigger(
         self, schedule_id: str, at: datetime | None, origin: Origin, by: str, reason: str | None
@@ -207,7 +214,8 @@ class Hands:
         )
         note = by_hand.note_of(by, reason, enabled=schedule.enabled, paused=why_paused)
         action = _action(now, by, _KINDS[origin], schedule_id, reason, f"fire time {stamp(fire_time)}")
-        return await asyncio.shield(self._keep(self._claimed(replace(row, note=note), action)))
+        claim = self._claimed(replace(row, note=note), action)
+        return await asyncio.shield(self._keep(claim, f"{action.kind} {schedule_id}", by))
 
     async def fires(
         self, schedule_id: str, from_: datetime, to: datetime, every: int
@@ -238,7 +246,7 @@ class Hands:
         if refused := by_hand.why_not_until(until, now):
             raise ControlRefusal(refused)
         lasts = "until somebody resumes it" if until is None else f"until {stamp(until)}"
-        subject = by_hand.subject_of(scope, name)
+        subject = subject_of(scope, name)
 
         async def write() -> tuple[Pause, list[Run]]:
             # Of the instant from which nothing is claimed: what was due before is not the pause's.
@@ -246,52 +254,60 @@ class Hands:
             going = [run for run in await self._ledger.open_runs() if by_hand.goes_on(run, scope, name)]
             return await self._ledger.pause(scope, name, until, action), going
 
-        pause, going = await self._pauses_changed(write)
-        log.warning(
-            "paused",
-            extra={"subject": subject, "by": by, "reason": reason, "until": until, "runs": len(going)},
-        )
-        return pause, going
+        async def paused_and_said() -> tuple[Pause, list[Run]]:
+            pause, going = await self._pauses_changed(write)
+            said = {"subject": subject, "by": by, "reason": reason, "until": until, "runs": len(going)}
+            log.warning("paused", extra=said)
+            return pause, going
+
+        return await asyncio.shield(self._keep(paused_and_said(), f"pause {subject}", by))
 
     async def resume(self, scope: Scope, name: str | None, by: str, reason: str | None) -> Sequence[Pause]:
         """End the pauses of a scope and name."""
         self._require_phase(Phase.RUNNING, Phase.STOPPING)
-        subject = by_hand.subject_of(scope, name)
+        subject = subject_of(scope, name)
 
         async def write() -> list[Pause]:
             action = _action(self._clock.now(), by, ActionKind.RESUME, subject, reason, "the pause is ended")
             return await self._ledger.resume(scope, name, action)
 
-        ended = await self._pauses_changed(write)
-        if not ended:
-            now = self._clock.now()
-            lasting = _lasting(await self._ledger.pauses(now), now)
-            raise ControlRefusal(by_hand.nothing_to_resume(scope, name, lasting))
-        log.warning("resumed", extra={"subject": subject, "by": by, "reason": reason})
-        return ended
+        async def resumed_and_said() -> list[Pause]:
+            ended = await self._pauses_changed(write)
+            if not ended:
+                now = self._clock.now()
+                lasting = [each for each in await self._ledger.pauses(now) if not is_over(each, now)]
+                raise ControlRefusal(by_hand.nothing_to_resume(scope, name, lasting))
+            log.warning("resumed", extra={"subject": subject, "by": by, "reason": reason})
+            return ended
+
+        return await asyncio.shield(self._keep(resumed_and_said(), f"resume {subject}", by))
 
     async def cancel(self, run_id: int, by: str, reason: str) -> tuple[Run, str]:
         """End a run that is not sent, or have EnOS cancel the instance of one that is."""
         self._require_phase(Phase.RUNNING, Phase.STOPPING)
         run = await self._ledger.run(run_id)
         if run is None:
-            raise ControlRefusal(by_hand.no_run(run_id))
+            raise ControlRefusal(no_run(run_id))
         if run.state is RunState.TRIGGERED:
-            return run, await asyncio.shield(self._keep(self._instance_cancelled(run, by, reason)))
+            cancel = self._instance_cancelled(run, self._gateway(run.target), by, reason)
+            return run, await asyncio.shield(self._keep(cancel, f"cancel run {run_id}", by))
         if run.state not in (RunState.CLAIMED, RunState.WAITING):
             raise ControlRefusal(by_hand.why_not_cancelled(run))
-        return await asyncio.shield(self._keep(self._run_cancelled(run, by, reason)))
+        return await asyncio.shield(
+            self._keep(self._run_cancelled(run, by, reason), f"cancel run {run_id}", by)
+        )
 
     async def resolve(self, run_id: int, state: RunState, by: str, reason: str) -> Run:
         """Settle a run in doubt."""
         self._require_phase(Phase.RUNNING, Phase.STOPPING)
         if refused := by_hand.why_not_resolved(run_id, await self._ledger.run(run_id)):
             raise ControlRefusal(refused)
-        return await asyncio.shield(self._keep(self._resolved(run_id, state, by, reason)))
+        resolve = self._resolved(run_id, state, by, reason)
+        return await asyncio.shield(self._keep(resolve, f"resolve run {run_id}", by))
 
-    async def run(self, run_id: int) -> Run | None:
-        """Return a run."""
-        return await self._ledger.run(run_id)
+    async def runs(self, wanted: RunsWanted) -> RunsFound:
+        """Return runs of the ledger."""
+        return await look_up(self._ledger, wanted, lambda: self._shift.catalog.schedules)
 
     async def actions(self, limit: int) -> Sequence[Action]:
         """Return what people have done, newest first."""
@@ -307,6 +323,18 @@ class Hands:
             raise NoDaemon("there is no daemon that could send a test; `flowsched alert-test` does it itself")
         return await self._trial(channel, by)
 
+    async def aclose(self) -> None:
+        """Let what is going on end, for END_WITHIN; break off the rest, and have that recorded.
+
+        To be called when nobody can ask any more, and before the ledger closes.
+        """
+        # What is broken off writes down what may be done, and where the ledger would not, tries once more.
+        for seconds in (END_WITHIN, RECORD_WITHIN, RECORD_WITHIN):
+            if left := list(self._going_on):
+                await asyncio.wait(left, timeout=seconds)
+                for task in left:
+                    task.cancel()
+
     def _instant(self) -> datetime:
         """Return now, and never the same twice: by it the ledger tells a claim from one that is repeated."""
         now = self._clock.now()
@@ -314,20 +342,24 @@ class Hands:
         self._latest = self._latest + timedelta.resolution if at_once else now
         return self._latest
 
-    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Have work done to its end that a client who goes away must not leave half done."""
+    def _keep(self, work: Coroutine[Any, Any, T], asked: str, by: str) -> asyncio.Task[T]:
+        """Have work done to its end that a client who goes away must not leave half done.
+
+        `asked` and `by` are what the log says where nothing comes of it.
+        """
         task = asyncio.get_running_loop().create_task(work)
         self._going_on.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(lambda done: self._forget(done, asked, by))
         return task
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, task: asyncio.Task[Any], asked: str, by: str) -> None:
         self._going_on.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # Whoever waits for it is told; perhaps nobody does.
             fault = None if isinstance(error, FlowschedError) else error
             level = logging.INFO if fault is None else logging.CRITICAL
-            log.log(level, "not done by hand", exc_info=fault, extra={"error": str(error)})
+            fields = {"asked": asked, "by": by, "error": str(error)}
+            log.log(level, "not done by hand", exc_info=fault, extra=fields)
 
     def _require_phase(self, *phases: Phase) -> None:
         """Refuse what is asked too early, while runs are still taken up, or too late."""
@@ -374,7 +406,9 @@ class Hands:
         except LedgerUnusable:
             raise
         except LedgerError:
-            self._keep(self._start_what_was_claimed_unheard(row))
+            self._keep(
+                self._start_what_was_claimed_unheard(row), f"{action.kind} {row.schedule_id}", action.by
+            )
             raise
         self._shift.runner.start(run)
         return run
@@ -394,9 +428,10 @@ class Hands:
             return
 
     async def _pauses_changed(self, write: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        changed = await asyncio.shield(self._keep(self._shift.engine.change_pauses(write)))
-        self._tell(PausesChanged(_lasting(self._shift.engine.pauses, self._clock.now())))
-        return changed
+        try:
+            return await self._shift.engine.change_pauses(write)
+        finally:
+            self._tell(PausesChanged())
 
     async def _run_cancelled(self, run: Run, by: str, reason: str) -> tuple[Run, str]:
         now = self._clock.now()
@@ -410,20 +445,20 @@ class Hands:
         await self._shift.runner.let_go(ended)
         return ended, outcome
 
-    async def _instance_cancelled(self, run: Run, by: str, reason: str) -> str:
+    async def _instance_cancelled(self, run: Run, gateway: Gateway, by: str, reason: str) -> str:
         instance = run.instance or run.predicted_instance
-        outcome = f"not known whether EnOS was asked to cancel {instance}"
+        answer, may_be_asked = None, False
         try:
-            async with self._gateway(run.target).turn() as turn:
+            async with gateway.turn() as turn:
+                may_be_asked = True
                 with calls_for(run):
                     answer = await turn.cancel(instance, CANCEL_TIMEOUT)
-            outcome = by_hand.came_of_cancelling(instance, answer)
-            if answer.outcome is not Outcome.ACCEPTED:
-                raise ControlRefusal(f"run {run.id} is triggered: {outcome}")
         finally:
-            now = self._clock.now()
-            action = _action(now, by, ActionKind.CANCEL, f"run {run.id}", reason, outcome)
-            await self._ledger.record_action(action)
+            outcome = by_hand.came_of_cancelling(instance, answer)
+            if may_be_asked:
+                await self._record(by, ActionKind.CANCEL, f"run {run.id}", reason, outcome)
+        if answer.outcome is not Outcome.ACCEPTED:
+            raise ControlRefusal(f"run {run.id} is triggered: {outcome}")
         return outcome
 
     async def _resolved(self, run_id: int, state: RunState, by: str, reason: str) -> Run:
@@ -438,18 +473,46 @@ class Hands:
         await self._shift.runner.let_go(run)
         return run
 
-    async def _read_anew(self, by: str) -> Reload:
-        reload = await self._asked(by)
-        found = f"{reload.outcome} {reload.revision[:SHORT]}" if reload.revision else str(reload.outcome)
-        detail = ", ".join(filter(None, (found, *reload.problems[:1])))
-        action = _action(self._clock.now(), by, ActionKind.RELOAD, "schedules", None, detail)
-        await self._ledger.record_action(action)
-        return reload
+    async def _accepted(self, digest: str, by: str, reason: str | None) -> Reload | None:
+        try:
+            revision = await self._revision()
+        except FlowschedError as error:
+            raise ControlRefusal(by_hand.not_accepted(f"cannot be used:\n{error}")) from error
+        if not revision.startswith(digest):
+            raise ControlRefusal(by_hand.not_accepted(f"are another catalog now: {revision}"))
+        await self._ledger.accept(revision, self._clock.now(), by, reason)
+        return None if self._readings is None else await self._readings.ask(f"accepted by {by}")
 
-    async def _asked(self, why: str) -> Reload:
+    async def _read_anew(self, by: str) -> Reload:
         if self._readings is None:
             raise NoDaemon("there is no daemon that could read the schedules anew; a start reads them")
-        return await self._readings.ask(why)
+        reload = await self._readings.ask(by)
+        found = f"{reload.outcome} {reload.revision[:SHORT]}" if reload.revision else str(reload.outcome)
+        detail = ", ".join(filter(None, (found, *reload.problems[:1])))
+        await self._record(by, ActionKind.RELOAD, "schedules", None, detail)
+        return reload
+
+    async def _record(self, by: str, kind: ActionKind, subject: str, reason: str | None, detail: str) -> None:
+        """Record what is done already; where the ledger would not, go on trying: it is told all the same."""
+        action = _action(self._clock.now(), by, kind, subject, reason, detail)
+        try:
+            await self._ledger.record_action(action)
+        except LedgerError as error:
+            log.error(  # noqa: TRY400 - the text says it all
+                "ledger would not record what was done by hand; trying again", extra=_told(action, error)
+            )
+            self._keep(self._recorded(action), f"record {kind} {subject}", by)
+
+    async def _recorded(self, action: Action) -> None:
+        while True:
+            await self._clock.sleep(LEDGER_PAUSE)
+            try:
+                await self._ledger.record_action(action)
+            except LedgerUnusable:
+                raise
+            except LedgerError:
+                continue
+            return
 
 
 def _fire_times(schedule: Schedule, from_: datetime, to: datetime, every: int) -> list[datetime]:
@@ -481,5 +544,13 @@ def _action(at: datetime, by: str, kind: ActionKind, subject: str, reason: str |
     return Action(at=at, by=by, kind=kind, subject=subject, reason=reason, detail=detail)
 
 
-def _lasting(pauses: Iterable[Pause], now: datetime) -> tuple[Pause, ...]:
-    return tuple(pause for pause in pauses if pause.over_at is None or pause.over_at > now)
+def _told(action: Action, error: LedgerError) -> dict[str, object]:
+    """Return all of an action that the ledger has not, for the log: it may be the only place that has it."""
+    return {
+        "action": action.kind,
+        "subject": action.subject,
+        "by": action.by,
+        "reason": action.reason,
+        "detail": action.detail,
+        "error": str(error),
+    }

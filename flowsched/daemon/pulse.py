@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -94,8 +94,8 @@ class Pulse:
         watchdog: float | None = None,
     ) -> None:
         """Call `feed` at each look at which all is well; with a `watchdog`, thrice in so many seconds."""
-        self.health = Health(loop_lag=0, ledger_latency=None, ledger_error=None, woke_ago=0, alive=True)
-        """As of the latest look."""
+        self._health = Health(loop_lag=0, ledger_latency=None, ledger_error=None, woke_ago=0, alive=True)
+        self._looked_at: float | None = None
         self._daemon = daemon
         self._clock = clock
         self._tell = tell
@@ -108,13 +108,23 @@ class Pulse:
         self._overdue: dict[str, datetime] = {}
         self._faulty = False
 
+    @property
+    def health(self) -> Health:
+        """As of the latest look; where that should have been followed by another one, nothing is alive."""
+        if self._looked_at is None:
+            return self._health
+        late = self._clock.monotonic() - self._looked_at - self._every
+        if late <= LOOP_WITHIN:
+            return self._health
+        return replace(self._health, loop_lag=max(late, self._health.loop_lag), alive=False)
+
     async def keep(self) -> None:
         """Look, again and again; never ends."""
         lag = 0.0
         try:
             while True:
                 self._look(lag)
-                wait = self._every if self.health.alive else min(self._every, LOOK_SOON)
+                wait = self._every if self._health.alive else min(self._every, LOOK_SOON)
                 due = self._clock.monotonic() + wait
                 await self._clock.sleep(wait)
                 lag = max(0.0, self._clock.monotonic() - due)
@@ -123,18 +133,19 @@ class Pulse:
             self._ledger.ask_no_more()
 
     def _look(self, lag: float) -> None:
-        was_alive = self.health.alive
+        was_alive = self._health.alive
+        self._looked_at = self._clock.monotonic()
         silent = self._ledger.silent_for(self._awake)
         unwoken = self._unwoken_for()
         alive = lag <= LOOP_WITHIN and silent <= LEDGER_WITHIN and unwoken <= WOKE_WITHIN
-        self.health = Health(
+        self._health = Health(
             loop_lag=lag,
             ledger_latency=self._ledger.latency,
             ledger_error=self._ledger.error,
             woke_ago=max(0.0, self._clock.monotonic() - self._daemon.engine.woke_at),
             alive=alive,
         )
-        log.debug("looked at loop, ledger and alarms", extra=asdict(self.health))
+        log.debug("looked at loop, ledger and alarms", extra=asdict(self._health))
         self._ledger.ask(self._awake)
         if alive:
             self._feed()
@@ -153,7 +164,7 @@ class Pulse:
 
     def _say(self, lag: float, silent: float, unwoken: float) -> None:
         facts = {"loop_lag": round(lag, 3), "ledger_silent": round(silent, 3), "unwoken": round(unwoken, 3)}
-        if self.health.alive:
+        if self._health.alive:
             log.warning("loop, ledger and alarms are alive again", extra=facts)
         else:
             log.error("loop, ledger or alarms do not answer in time; the watchdog is not fed", extra=facts)

@@ -107,6 +107,7 @@ class Reloads:
     async def keep(self) -> None:
         """Carry out what is asked for; never ends."""
         asked = None
+        self._over = False
         try:
             while True:
                 await self._wanted.wait()
@@ -119,11 +120,15 @@ class Reloads:
                     if not asked.done.done():
                         asked.done.set_result(reload)
                     self.under_way = self._asked is not None
-        finally:
+        except asyncio.CancelledError:
             self._over = True
+            raise
+        finally:
+            self.under_way = False
             for each in (asked, self._asked):
                 if each is not None:
                     self._end(each)
+            self._asked = None
 
     async def keep_asking_when_accepted(self) -> None:
         """Have the schedules read anew once what is held is accepted; they may be others by then."""
@@ -135,8 +140,11 @@ class Reloads:
 
     def _end(self, asked: _Asked) -> None:
         if not asked.done.done():
-            stopping = ("the daemon is stopping, and reads nothing any more",)
-            asked.done.set_result(self._reload(ReloadOutcome.REFUSED, asked.why, None, stopping))
+            outcome, why_not = ReloadOutcome.FAILED, "a fault of flowsched; its log says more"
+            if self._over:
+                outcome = ReloadOutcome.REFUSED
+                why_not = "the daemon is stopping, and reads nothing any more"
+            asked.done.set_result(self._reload(outcome, asked.why, None, (why_not,)))
 
     def _note(self, reload: Reload) -> None:
         self.latest = reload

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
 
 from flowsched.alerts.telling import Telling
 from flowsched.control.words import sentence
+from flowsched.daemon.aside import Aside
 from flowsched.daemon.daemon import Daemon
 from flowsched.daemon.gateways import gateway_of
 from flowsched.daemon.hands import Hands, revision_on_disk
@@ -17,15 +18,16 @@ from flowsched.daemon.herald import Herald
 from flowsched.daemon.pulse import Pulse
 from flowsched.daemon.reloads import Reloads
 from flowsched.daemon.standing import Board
+from flowsched.daemon.taking import ledger_taken
 from flowsched.daemon.watching import Watching
+from flowsched.daemon.works import beside, done_before, kept
 from flowsched.errors import LedgerUnusable
-from flowsched.ledger import Ledger
 from flowsched.ops.metrics import Metrics
 from flowsched.ops.notify import Systemd
 from flowsched.ops.traces import Spans
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from flowsched.clock import Clock
@@ -61,18 +63,21 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
     force stays in force.
 
     Raises SecretError or LedgerError where it cannot start, and LedgerUnusable at any time: a daemon whose
-    ledger will not come back must be seen to have ended. `ready` is set once schedules are in force.
+    ledger will not come back must be seen to have ended. A ledger that another process keeps is waited for,
+    for a few seconds. `ready` is set once schedules are in force.
     """
     systemd = systemd or Systemd()
     # Look-ups of names share the loop's threads, of which there are few by default: those of a target whose
     # name server hangs must not hold up the others.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOK_UPS))
+    asyncio.get_running_loop().set_default_executor(Aside(_LOOK_UPS))
     async with AsyncExitStack() as stack:
         targets = settings.targets.items()
         gateways = {name: gateway_of(each, settings, environ, clock) for name, each in targets}
         for gateway in gateways.values():
             stack.push_async_callback(gateway.aclose)
-        ledger = await Ledger.open_as_daemon(settings.ledger)
+        ledger = await ledger_taken(settings.ledger, clock, stop, systemd)
+        if ledger is None:
+            return
         stack.push_async_callback(ledger.aclose)
         listeners: list[Tell] = []
         tell = _to_all(listeners)
@@ -97,31 +102,39 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
             clock,
             tell=tell,
             standing=board.status,
+            health=lambda: pulse.health,
             readings=reloads,
             trial=telling.trial,
             revision=lambda: revision_on_disk(reloads.disk, settings),
         )
+        stack.push_async_callback(hands.aclose)
         telling.start()
-        await stack.enter_async_context(_beside(board.keep()))
+        await stack.enter_async_context(beside(clock, board.keep))
         await stack.enter_async_context(_listening(settings, hands, metrics.page))
         try:
-            if await _done_before(stop, daemon.start(catalog)):
+            if await done_before(stop, daemon.start(catalog)):
                 reloads.started(catalog, seen)
                 # Until all is closed, as the drain is to be seen, too.
-                await stack.enter_async_context(_beside(pulse.keep(), herald.keep(), metrics.keep(ledger)))
+                await stack.enter_async_context(
+                    beside(clock, pulse.keep, herald.keep, partial(metrics.keep, ledger))
+                )
                 herald.ready()
                 if ready is not None:
                     ready.set()
-                others = gateways.values()
-                await _done_before(
+                await done_before(
                     stop,
-                    _kept(
+                    kept(
                         ledger,
-                        daemon.forget(settings.keep, lambda: any(one.clock_is_off for one in others)),
-                        reloads.keep(),
-                        reloads.keep_asking_when_accepted(),
-                        *([Watching(settings, reloads, clock).keep()] if settings.watch_files else []),
-                        _ask_when_told(reloads, reload or asyncio.Event()),
+                        clock,
+                        partial(
+                            daemon.forget,
+                            settings.keep,
+                            lambda: any(one.clock_is_off for one in gateways.values()),
+                        ),
+                        reloads.keep,
+                        reloads.keep_asking_when_accepted,
+                        *([Watching(settings, reloads, clock).keep] if settings.watch_files else []),
+                        partial(_ask_when_told, reloads, reload or asyncio.Event()),
                     ),
                 )
         except LedgerUnusable:
@@ -132,18 +145,6 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
             await daemon.stop(halt)
 
 
-@asynccontextmanager
-async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have works that never end go on inside of the block."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def _listening(settings: Settings, wheel: Wheel, metrics: Page) -> AbstractAsyncContextManager[object]:
     """Answer on the sockets of the settings inside of the block, if there are any."""
     if not settings.control_socket and settings.listen is None:
@@ -151,16 +152,6 @@ def _listening(settings: Settings, wheel: Wheel, metrics: Page) -> AbstractAsync
     from flowsched.control.server import Server  # noqa: PLC0415 - heavy, and not always needed
 
     return Server(settings, wheel, metrics)
-
-
-async def _kept(ledger: Ledger, *beside: Coroutine[Any, Any, None]) -> None:
-    """Do what is to be done beside firing, until the ledger cannot be used; then raise why."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for work in (*beside, _raise_when_unusable(ledger)):
-                tasks.create_task(work)
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
 
 
 async def _ask_when_told(reloads: Reloads, told: asyncio.Event) -> None:
@@ -181,22 +172,3 @@ def _to_all(listeners: Sequence[Tell]) -> Tell:
                 log.critical("an event was not heard, by a fault of flowsched", exc_info=True)
 
     return tell
-
-
-async def _raise_when_unusable(ledger: Ledger) -> None:
-    raise await ledger.unusable()
-
-
-async def _done_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work, and tell whether it was done before `stop` was set; it is not gone on with after that.
-
-    Raises what the work raises.
-    """
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if working.done():
-        await working
-        return True
-    working.cancel()
-    return False

@@ -10,9 +10,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from flowsched import __version__
+from flowsched.admission import is_over
+from flowsched.causes import Cause, cause_of
 from flowsched.errors import LedgerError, LedgerUnusable
-from flowsched.events import OverdueSeen, Reloaded, RunMoved
-from flowsched.model import MOST_SHOWN, RunState, Status, TargetStatus
+from flowsched.events import AlertDone, OverdueSeen, Reloaded, RunMoved
+from flowsched.model import MOST_SHOWN, MessageState, RunState, Status, TargetStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NEXT = 10
-"""Fires to come that are shown."""
+"""Schedules whose next fire is shown."""
 
 LEDGER_PAUSE = 5.0
 """Seconds until the ledger is asked again that would not tell."""
@@ -43,7 +45,7 @@ class Ahead(Protocol):
         """The pauses that it knows of; some of them may be over."""
 
     def upcoming(self, count: int) -> Sequence[Upcoming]:
-        """Return the next fires of all."""
+        """Return the next fire of each schedule, the first so many of them."""
 
 
 class Standing(Protocol):
@@ -135,15 +137,22 @@ class Board:
         self._ledger = ledger
         self._clock = clock
         self._open: dict[int, Run] = {}
+        self._doubted: dict[int, datetime] = {}
+        """Of those that are in doubt, since when."""
         self._recent: deque[Run] = deque(maxlen=MOST_SHOWN)
         self._moved: set[int] | None = set()
         """The runs heard of while the open ones are being read; None afterwards."""
         self._last_success: dict[str, datetime] = {}
+        self._handed_out = False
+        """Whether a status has them, and so they change in a copy."""
         self._looked_up: set[str] = set()
         """The schedules whose last success is known, or known not to be."""
         self._overdue: Mapping[str, datetime] = {}
+        self._failed = 0
+        self._broken_channels: dict[str, datetime] = {}
         self._wanted = Flag()
         self._enabled = (daemon.catalog, 0)
+        self._successes_of = daemon.catalog
 
     def hear(self, event: Event) -> None:
         """Note what has happened."""
@@ -152,6 +161,10 @@ class Board:
                 self._note(run)
             case OverdueSeen(since=since):
                 self._overdue = since
+            case AlertDone(channel=channel, outcome=MessageState.FAILED):
+                self._broken_channels[channel] = self._clock.now()
+            case AlertDone(channel=channel, outcome=MessageState.SENT):
+                self._broken_channels.pop(channel, None)
             case Reloaded():
                 self._wanted.set()
             case _:
@@ -188,42 +201,56 @@ class Board:
             counts=self._counts(),
             under_way=tuple(heapq.nsmallest(MOST_SHOWN, self._open.values(), key=_by_fire_time)),
             recent=tuple(self._recent),
-            pauses=tuple(each for each in daemon.engine.pauses if _lasts(each, now)),
+            pauses=tuple(each for each in daemon.engine.pauses if not is_over(each, now)),
             overdue=dict(self._overdue),
-            last_success={
-                id_: self._last_success[id_] for id_ in daemon.catalog.schedules if id_ in self._last_success
-            },
+            last_success=self._successes(daemon.catalog),
             targets=tuple(_target_status(name, target) for name, target in self._targets.items()),
             health=self._health(),
+            failed=self._failed,
+            broken_channels=dict(self._broken_channels),
+            in_doubt_since=min(self._doubted.values(), default=None),
         )
 
     def _note(self, run: Run) -> None:
         if self._moved is not None:
             self._moved.add(run.id)
+        self._note_doubt(run)
         if not run.state.final:
             self._open[run.id] = run
             return
         self._open.pop(run.id, None)
         self._recent.appendleft(run)
+        if run.state is RunState.FAILED and cause_of(run.state, run.reason) is not Cause.BY_HAND:
+            self._failed += 1
         if run.state is RunState.TRIGGERED:
             self._note_success(run.schedule_id, run.fire_time)
 
+    def _note_doubt(self, run: Run) -> None:
+        if run.state is not RunState.IN_DOUBT:
+            self._doubted.pop(run.id, None)
+        else:  # one that stays so with another reason has been so before
+            self._doubted.setdefault(run.id, run.updated_at)
+
     def _note_success(self, schedule_id: str, fire_time: datetime) -> None:
+        if schedule_id not in self._daemon.catalog.schedules:
+            self._looked_up.discard(schedule_id)  # it may come back
+            return
         known = self._last_success.get(schedule_id)
+        if self._handed_out:
+            self._last_success, self._handed_out = dict(self._last_success), False
         self._last_success[schedule_id] = fire_time if known is None else max(known, fire_time)
 
     async def _read_open_runs(self) -> None:
         for run in await self._ledger.open_runs():
             if self._moved is not None and run.id not in self._moved:
                 self._open[run.id] = run
+                self._note_doubt(run)
         self._moved = None
 
     async def _read_last_successes(self) -> None:
         schedules = self._daemon.catalog.schedules
         gone = self._looked_up - schedules.keys()
         self._looked_up -= gone
-        for id_ in self._last_success.keys() - schedules.keys():
-            del self._last_success[id_]
         for some in _in_parts(sorted(schedules.keys() - self._looked_up), _AT_ONCE):
             for id_, fire_time in (await self._ledger.last_successes(some)).items():
                 self._note_success(id_, fire_time)
@@ -243,6 +270,15 @@ class Board:
         counts = Counter(run.state for run in self._open.values())
         return {state: counts[state] for state in RunState if not state.final}
 
+    def _successes(self, catalog: Catalog) -> Mapping[str, datetime]:
+        """Return those of a catalog; they stay as they are then."""
+        if self._successes_of is not catalog:
+            ids = catalog.schedules.keys() & self._last_success.keys()
+            self._last_success = {id_: self._last_success[id_] for id_ in ids}
+            self._successes_of = catalog
+        self._handed_out = True
+        return self._last_success
+
     def _enabled_of(self, catalog: Catalog) -> int:
         """Return how many schedules are enabled, counted once for each catalog."""
         if self._enabled[0] is not catalog:
@@ -252,10 +288,6 @@ class Board:
 
 def _by_fire_time(run: Run) -> tuple[datetime, int]:
     return run.fire_time, run.id
-
-
-def _lasts(pause: Pause, now: datetime) -> bool:
-    return pause.over_at is None or pause.over_at > now
 
 
 def _target_status(name: str, target: Target) -> TargetStatus:

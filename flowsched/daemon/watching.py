@@ -135,7 +135,12 @@ class Hurry:
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
-        threading.Thread(target=self._run, args=(loop,), name="flowsched-hurry", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(loop,), name="flowsched-hurry", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the machine has no thread for it
+            self._ended.set()
+            self._say(str(error))
 
     async def __aexit__(self, *_: object) -> None:
         # A thread that is inside the library when the interpreter ends would take the process down.
@@ -160,16 +165,16 @@ class Hurry:
                     return
         except Exception as error:  # noqa: BLE001 - whatever it is: the looks go on
             self._say(str(error))
+            self._stop.wait(_HURRY_AGAIN)
 
     def _say(self, reason: str) -> None:
-        """Say once why changes are seen only by looking, and wait for a while."""
+        """Say once why changes are seen only by looking."""
         if reason != self._said:
             log.info(
                 "changes of the files are noticed only by looking at them",
                 extra={"reason": reason, "every": LOOK_EVERY},
             )
             self._said = reason
-        self._stop.wait(_HURRY_AGAIN)
 
 
 def _changes(real: str, stop: threading.Event) -> Iterator[bool]:
