@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -106,6 +107,7 @@ def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None
     ("arguments", "said"),
     [
         (["nosuch"], "No such command 'nosuch'"),
+        (["status", "--config", "x.yaml"], "--config stands before the command, as in flowsched --config"),
         (["valdate"], "No such command 'valdate'; did you mean 'validate'?"),
         (["next", "--from", "2027-03-01"], "'2027-03-01' has no offset; allowed: 2027-03-01T00:00Z for UTC"),
         (
@@ -476,6 +478,21 @@ def test_paths_are_shown_from_here_also_where_flowsched_yaml_names_the_folder(in
         assert str(installed.folder) not in done.out + done.err
     installed.write("flowsched.yaml", "schedules: 5\n")
     assert str(installed.folder) not in installed("validate").out
+
+
+def test_in_the_root_where_services_run_paths_are_whole(
+    installed: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = installed.folder / "flowsched.yaml"
+    installed.write("schedules/b.yaml", "schedules: {x: {cron: 61}}\n")
+    monkeypatch.chdir("/")
+
+    assert f"\n{installed.folder}/schedules/b.yaml:1:" in installed("--config", str(settings), "validate").out
+    installed.write("flowsched.yaml", "schedules: 5\n")
+    for command in ("validate", "run"):
+        done = installed("--config", str(settings), command)
+        assert done.code in (1, 78)
+        assert re.search(f'(^|[ "]){settings}:1:', done.out + done.err, re.MULTILINE)
 
 
 @pytest.mark.parametrize("arguments", [["validate", ""], ["test", ""], ["next", "--schedules", ""]])

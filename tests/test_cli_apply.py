@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import socket
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -43,18 +42,21 @@ def accepted_by(installation: Installation, revision: str) -> str | None:
 
 
 @pytest.mark.parametrize("length", [8, 12, 64])
-def test_the_digest_of_the_files_is_accepted(bare: Installation, length: int) -> None:
+def test_the_digest_of_the_files_is_accepted(
+    bare: Installation, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUDO_USER", raising=False)
     bare.write("schedules/a.yaml", SCHEDULES)
     bare.change(nothing)
     revision = revision_of(bare)
-    by = f"{getpass.getuser()}@{socket.gethostname()}"
 
     done = bare("apply", "--accept", revision[:length].upper(), "--reason", "plant closed")
 
-    accepted = f"accepted by {by}: the catalog {revision[:length]}"
-    said = f"{accepted}; no daemon answers, and one that holds it applies it within seconds\n"
+    accepted = f"accepted: catalog {revision[:length]}"
+    said = f"{accepted}; there is no daemon, and the next one that starts puts it in force\n"
     assert (done.code, done.out, done.err) == (0, said, "")
-    assert accepted_by(bare, revision) == by
+    assert accepted_by(bare, revision) == getpass.getuser()
+    assert bare("apply", "--accept", revision, "--format", "json").json == {"reload": None}
 
 
 def test_a_digest_that_the_files_do_not_have_is_not_accepted(bare: Installation) -> None:
@@ -86,7 +88,8 @@ def test_nothing_is_accepted_of_files_with_problems(bare: Installation) -> None:
 
     done = bare("apply", "--accept", "00000000")
 
-    assert (done.code, done.out) == (78, "")
+    assert (done.code, done.out) == (1, "")
+    assert "nothing is accepted: the schedule files cannot be used:\n" in done.err
     assert "schedules: does not exist" in done.err
     assert accepted_by(bare, "0" * 64) is None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowsched.cli.backfill_plan import Step, planned, summary
+from flowsched.control.client import Client
 from flowsched.model import Origin, RunState
 from flowsched.simulator import Fault, Order
 from tests.commanding import Site, a_site
@@ -43,7 +44,7 @@ def a_fire(state: RunState | None, origin: Origin = Origin.SCHEDULE) -> dict[str
             Step.DONE,
             "skipped: triggered already, run 7 (nightly) is triggered",
         ),
-        (RunState.IN_DOUBT, Origin.BACKFILL, Step.LEAVE, "skipped: run 7 (nightly) is in_doubt"),
+        (RunState.IN_DOUBT, Origin.BACKFILL, Step.LEAVE, "skipped: run 7 (nightly) is in doubt"),
         (RunState.SENDING, Origin.SCHEDULE, Step.LEAVE, "skipped: run 7 (nightly) is sending"),
         (RunState.WAITING, Origin.BACKFILL, Step.FOLLOW, "is waited for: run 7 (nightly) is waiting"),
     ],
@@ -173,21 +174,49 @@ async def test_it_stops_at_the_first_that_fails_and_the_same_command_goes_on(sit
 
 
 @pytest.mark.e2e
+async def test_what_is_refused_on_the_way_stops_it_and_it_is_said_how_far_it_came(site: Site) -> None:
+    await site.daemon()
+    filling = await site.begin("backfill", "nightly", *NIGHTS, "--yes", "--format", "json")
+    await site.has_instances(1)
+    # The last one comes three minutes after the first.
+    last = {"schedule": "nightly", "at": "2026-03-09T02:30Z"}
+    await Client(site.settings.control_socket).ask("POST", "/v1/trigger", last)
+    done = await filling.ends()
+    found = json.loads(done.out)
+
+    assert done.code == 1
+    assert found["stopped"].startswith("stopped: run ")
+    assert "(nightly) has flow 3377 at 2026-03-09T02:30:00Z already" in found["stopped"]
+    assert done.err.splitlines() == [
+        f"flowsched: {found['stopped']}",
+        "flowsched: 3 runs triggered; the same command goes on from here",
+    ]
+    assert len(found["runs"]) == 3
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize("alone", [False, True])
 async def test_an_interruption_says_who_goes_on_with_what_is_under_way(site: Site, *, alone: bool) -> None:
+    text = "defaults: {timezone: UTC, retry: {deadline: 1d}}\nschedules:\n"
+    (site.folder / "schedules" / "a.yaml").write_text(
+        f"{text}  nightly: {{cron: '30 2 * * *', flow: 3377}}\n"
+    )
     if not alone:
         await site.daemon()
     filling = await site.begin("backfill", "nightly", *NIGHTS, "--yes")
+    await site.has_instances(1)
+    # The second comes a minute after the first. However busy this machine is, it is there for long then.
+    site.simulator.faults.add(Order(fault=Fault.STATUS, status=429, retry_after=40_000, on="trigger"))
     async with asyncio.timeout(30):
-        while len(await site.runs()) < 2:  # the second waits for its place, a minute after the first
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.3)  # the command is to hear of it as well
+        while (await site.runs())[-1].state is not RunState.WAITING:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(1)  # the command is to hear of it as well
     filling.process.send_signal(signal.SIGINT)
     done = await filling.ends()
 
     assert done.code == 130
     who = "a daemon takes it up when it starts" if alone else "the daemon goes on with it"
     assert done.err.strip().splitlines()[-2:] == [
-        f"flowsched: run 2 is claimed; {who}: `flowsched runs --run 2` shows it",
+        f"flowsched: run 2 is waiting; {who}: `flowsched runs --run 2` shows it",
         "flowsched: 1 run triggered; the same command goes on from here",
     ]

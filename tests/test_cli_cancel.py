@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowsched.model import RunState
+from flowsched.ledger import Ledger
+from flowsched.model import ActionKind, RunState
 from flowsched.simulator import Fault, Order
 from tests.commanding import Site, a_site
+from tests.fakes import eventually
 from tests.test_cli_ledger import Installation, bare, doubtful
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def test_a_run_that_is_not_sent_is_ended_without_a_daemon(doubtful: Installation
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        ("1", "run 1 is in_doubt: look into EnOS for 3377-20260101000000, then `flowsched resolve 1 "),
+        ("1", "run 1 is in doubt: look into EnOS for 3377-20260101000000, then `flowsched resolve 1 "),
         ("2", "run 2 is sending: its attempt is under way; try again when it has ended"),
         ("4", "run 4 is missed: that is final, and nothing of it goes on"),
         ("9", "there is no run 9 in the ledger; `flowsched runs` shows their numbers"),
@@ -102,6 +104,25 @@ async def test_the_instance_of_a_triggered_run_is_cancelled_in_enos(site: Site) 
 
 
 @pytest.mark.e2e
+async def test_a_cancellation_under_way_when_the_daemon_stops_is_on_record(site: Site) -> None:
+    daemon = await site.daemon()
+    await site("trigger", "nightly", *AT, "--wait")
+    site.simulator.faults.add(Order(fault=Fault.SILENCE, on="flowInstances.cancel"))
+    command = await site.begin("cancel", "1", *BECAUSE)
+    await eventually(lambda: site.simulator.calls[-1].operation == "flowInstances.cancel", within=30)
+    daemon.process.terminate()
+    stopped, done = await daemon.ends(), await command.ends()
+    async with await Ledger.open_to_read(site.settings.ledger) as ledger:
+        action = (await ledger.actions())[0]
+
+    assert (stopped.code, done.code, done.out) == (0, 3, "")
+    assert "what was asked for may be done: `flowsched log` shows what people have done" in done.err
+    said = "not known whether EnOS took the cancellation of 3377-20260309023000: "
+    assert (action.kind, action.subject) == (ActionKind.CANCEL, "run 1")
+    assert action.detail.startswith(said)
+
+
+@pytest.mark.e2e
 async def test_a_run_that_the_daemon_looks_for_is_settled_and_let_go(site: Site) -> None:
     await site.daemon()
     site.simulator.faults.add(Order(fault=Fault.REPLY_LOST, on="trigger"))
@@ -113,6 +134,6 @@ async def test_a_run_that_the_daemon_looks_for_is_settled_and_let_go(site: Site)
     again = await site("resolve", "1", "--failed", "--reason", "not so")
 
     assert (done.code, done.err) == (0, "")
-    assert "was in_doubt and is now triggered, instance 3377-20260309023000" in done.out
+    assert "was in doubt and is now triggered, instance 3377-20260309023000" in done.out
     assert (again.code, again.out) == (1, "")
     assert "run 1 is triggered, not in doubt: that is final" in again.err

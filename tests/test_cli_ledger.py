@@ -193,7 +193,7 @@ def test_audit_counts_runs_in_doubt_and_says_where_to_look(bare: Installation) -
     done = bare("audit")
 
     assert done.code == 0
-    assert "1 run: 1 in_doubt" in done.out
+    assert "1 run: 1 in doubt" in done.out
     assert "flowsched runs --state in_doubt" in done.out
 
 
@@ -353,7 +353,7 @@ def test_a_run_in_doubt_is_resolved_as_triggered(doubtful: Installation) -> None
 
     assert (done.code, done.err) == (0, "")
     assert done.out == (
-        "run 1 (hourly, fire time 2026-01-01T01:00:00Z) was in_doubt and is now triggered,"
+        "run 1 (hourly, fire time 2026-01-01T01:00:00Z) was in doubt and is now triggered,"
         " instance 3377-20260101000000\n"
     )
     run = run_of(doubtful, 1)
@@ -442,7 +442,37 @@ def test_a_user_without_a_name_is_written_down_by_number(
 
 def test_runs_show_one_run_by_its_number(doubtful: Installation) -> None:
     assert run_of(doubtful, 3)["state"] == "claimed"
-    assert doubtful("runs", "--run", "9").err == "no such runs\n"
+
+    for arguments in (["runs", "--run", "9"], ["runs", "--run", "9", "--format", "json"]):
+        done = doubtful(*arguments)
+        assert (done.code, done.out) == (1, "")
+        assert "flowsched: there is no run 9 in the ledger; `flowsched runs` shows their numbers" in done.err
+
+
+@pytest.mark.parametrize(
+    ("id_", "files", "code", "says"),
+    [
+        ("hourly", "hourly", 0, "no such runs\n"),
+        ("hourly", "other", 0, "no such runs\n"),
+        ("new-one", "new-one", 0, "no such runs\n"),
+        ("hourli", "other", 1, "in the ledger, and none in the files; did you mean 'hourly'?"),
+        ("othr", "other", 1, "did you mean 'other'?"),
+        ("hourli", "other: 5", 1, "in the ledger, and the files cannot be used; did you mean 'hourly'?"),
+    ],
+)
+def test_a_misspelt_schedule_is_said_to_be_none(
+    bare: Installation, id_: str, files: str, code: int, says: str
+) -> None:
+    async def work(ledger: Ledger) -> None:
+        await ledger.apply(catalog(HOURLY), T0)
+
+    bare.change(work)
+    bare.write("schedules/a.yaml", f"schedules: {{{files}: {{cron: '0 * * * *', timezone: UTC, flow: 1}}}}\n")
+
+    done = bare("runs", "--schedule", id_)
+
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err
 
 
 def test_one_run_is_shown_whatever_its_state(doubtful: Installation) -> None:

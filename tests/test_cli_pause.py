@@ -110,7 +110,7 @@ def test_who_became_root_by_sudo_is_named(stopped: Installation, monkeypatch: py
         (["pause", "nightly", "--reason", "x", "--for", "400d"], 1, "which is too far ahead"),
         (["pause", "nihgtly", "--reason", "x"], 1, "did you mean 'nightly'?"),
         (["pause", "--target", "prod", "--reason", "x"], 1, "there is no target 'prod'; there are: default"),
-        (["resume", "nightly"], 1, "there is no pause of nightly; nothing is"),
+        (["resume", "nightly"], 1, "there is no pause of schedule nightly; nothing is"),
         (["resume"], 2, "exactly one of ID, --target NAME and --all"),
     ],
 )

@@ -70,6 +70,7 @@ def test_what_needs_a_person_comes_first() -> None:
     assert rows("Under way", **more) == [
         ["18", "14:00", "nightly", "waiting", "1", "again at 14:00:30; HTTP 503"]
     ]
+    assert "Ended lately (2 failed since the start)" in titles(**more, failed=2)
     assert rows("Ended lately", **more) == [
         ["13:59:51", "16", "2026-01-01 00:00", "nightly", "triggered", "3377-1"]
     ]
@@ -80,7 +81,7 @@ def test_pauses_are_drift_with_who_why_and_until() -> None:
 
     assert rows("Drift from Git", pauses=(PAUSE, forever)) == [
         ["paused: schedule nightly", "14:00", "16:00, in 2h", "bob", "maintenance"],
-        ["paused: all", "14:00", "resumed", "bob", "maintenance"],
+        ["paused: all schedules", "14:00", "resumed", "bob", "maintenance"],
     ]
 
 
@@ -108,6 +109,24 @@ def test_what_is_overdue_deferred_paused_or_astray_says_so() -> None:
     assert rows("Targets", targets=(astray,)) == [["eu", "no token", "-95.0 s, too far"]]
 
 
+@pytest.mark.parametrize(
+    ("state", "more", "why"),
+    [
+        (RunState.CLAIMED, {"due_at": NOW + timedelta(seconds=90)}, "due at 14:01:30"),
+        (RunState.CLAIMED, {"due_at": NOW}, "waits for its turn"),
+        (RunState.CLAIMED, {"due_at": NOW, "note": "by hand (ada)"}, "waits for its turn; by hand (ada)"),
+        (RunState.WAITING, {"retry_at": NOW, "reason": "HTTP 503"}, "waits for its turn; HTTP 503"),
+        (RunState.SENDING, {"due_at": NOW}, ""),
+    ],
+)
+def test_a_run_that_is_not_being_sent_says_what_it_waits_for(
+    state: RunState, more: dict[str, Any], why: str
+) -> None:
+    ((*_, shown),) = rows("Under way", under_way=(a_run(state=state, **more),), counts={state: 1})
+
+    assert shown == why
+
+
 def test_only_some_of_very_many_runs_are_there_and_it_says_so() -> None:
     more = {"under_way": (WAITING,), "counts": {RunState.WAITING: 300}}
 
@@ -119,7 +138,7 @@ def test_the_heading_says_since_when_and_of_which_commit() -> None:
 
     assert heading(status_document(a_status(commit=commit))) == (
         "2026-11-21 14:00:00 UTC; flowsched 1.2.3 up for 3h;"
-        " catalog 3f2a1c77b0de of commit abcdef012345, edited since 13:00"
+        " catalog 3f2a1c77b0de of commit abcdef012345 with edits beyond it, in force since 13:00"
     )
     assert heading(status_document(a_status(revision="", applied_at=None))).endswith("; no catalog")
 
@@ -141,18 +160,36 @@ def lines(count: int, title: str = "t") -> Section:
 def test_sections_take_no_more_lines_than_there_are_and_leave_none_unused(height: int) -> None:
     all_ = [lines(1), lines(30), lines(2), lines(10)]
 
-    shown = fitted(all_, height)
+    wants = [[3], [1] * 30, [2, 1], [1] * 10]
 
-    taken = sum(FRAME + len(section.rows) for section in shown)
-    wanted = sum(FRAME + len(section.rows) for section in all_)
+    shown = fitted(all_, height, wants)
+
+    taken = sum(FRAME + sum(heights) for _, heights in shown)
+    wanted = sum(FRAME + sum(want) for want in wants)
     assert taken <= height
-    assert taken == min(height, wanted) or (len(shown) < len(all_) and height - taken < FRAME + 1)
+    assert taken == min(height, wanted) or (len(shown) < len(all_) and height - taken < FRAME + 3)
+    assert all(len(section.rows) == len(heights) for section, heights in shown)
 
 
 def test_a_section_that_is_cut_says_how_much_is_missing() -> None:
-    (section,) = fitted([lines(10)], FRAME + 4)
+    ((section, heights),) = fitted([lines(10)], FRAME + 4, [[5] * 10])
 
     assert section.rows[-2:] == [["2", "x"], ["", "and 7 more"]]
+    assert heights == [1, 1, 1, 1]
+
+
+def test_what_matters_is_whole_before_others_have_more_than_a_few_rows() -> None:
+    first = replace(lines(2, "first"), whole=True)
+    shown = fitted([first, lines(9, "a"), lines(9, "b")], 22, [[1, 5], [1] * 9, [1] * 9])
+
+    taken = [(section.title, sum(heights)) for section, heights in shown]
+    assert taken == [("first", 6), ("a", 4), ("b", 3)]
+
+
+def test_each_row_has_a_line_before_one_has_two() -> None:
+    ((_, heights),) = fitted([lines(3)], FRAME + 6, [[1, 5, 2]])
+
+    assert heights == [1, 4, 1]
 
 
 def screen(width: int, height: int, **more: Any) -> list[str]:
@@ -179,6 +216,25 @@ def test_a_picture_fits_its_terminal(width: int, height: int) -> None:
         assert any("paused: schedule nightly" in line for line in picture)
     if width == 200:
         assert any(name in line for line in picture)
+
+
+ID = "every-quarter-of-an-hour-sync-of-all-turbines"
+
+
+def test_what_is_too_wide_is_folded_between_words_where_there_is_height() -> None:
+    pause = replace(PAUSE, name=ID, reason="the whole plant is closed until the inspection is over")
+    held = replace(RELOAD, outcome=ReloadOutcome.HELD, problems=("of 13 enabled schedules 7 removed",))
+    more = {"pauses": (pause,), "held": REVISION, "reload": held, "under_way": (DOUBTFUL,)}
+
+    high, low = screen(80, 60, **more), screen(80, 18, **more)
+
+    words = " ".join(" ".join(high).split())
+    for whole in (ID, "flowsched apply --accept 3f2a1c77b0de", "inspection", "the whole plant", "removed"):
+        assert whole in words or all(word in words for word in whole.split()), whole
+    assert "…" not in "".join(high)
+    assert all(len(line.rstrip()) <= 80 for line in high)
+    assert "…" in "".join(low)
+    assert len(low) <= 18
 
 
 class Post:
@@ -271,10 +327,11 @@ async def test_status_without_a_daemon_exits_with_3_and_says_what_to_look_at(pos
     assert err.startswith(f"flowsched: there is no socket {post.folder}/s; is `flowsched run` up")
 
 
-async def test_status_refuses_an_interval_out_of_range(post: Post) -> None:
+async def test_status_refuses_an_interval_out_of_range_or_without_a_watch(post: Post) -> None:
     code, _, err = await post.status("--watch", "--interval", "0s")
 
     assert (code, err) == (2, "flowsched: --interval is out of range; allowed: from 1s to 1h\n")
+    assert (await post.status("--interval", "5s"))[0] == 2
 
 
 async def read_line(process: asyncio.subprocess.Process) -> str:

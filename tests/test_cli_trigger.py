@@ -117,7 +117,7 @@ async def test_a_run_that_is_left_in_doubt_is_exit_code_1(site: Site, *, alone: 
     done = await site("trigger", "nightly", *AT, "--wait")
 
     assert done.code == 1, done
-    assert f"{RUN}: in_doubt, " in done.out.splitlines()[-1]
+    assert f"{RUN}: in doubt, " in done.out.splitlines()[-1]
 
 
 @pytest.mark.e2e
@@ -130,7 +130,7 @@ async def test_a_run_in_doubt_is_followed_until_it_is_known(site: Site, *, alone
     done = await site("trigger", "nightly", *AT, "--wait")
 
     assert done.code == 0, done
-    assert f"{RUN}: in_doubt, " in done.out
+    assert f"{RUN}: in doubt, " in done.out
     assert f"{RUN}: triggered, instance 3377-20260309023000, found by a look" in done.out.splitlines()[-1]
     assert len(site.instances()) == 1
 

@@ -24,6 +24,8 @@ from flowsched.errors import (
 FINE, FOUND, USAGE, UNEXPECTED, UNUSABLE = 0, 1, 2, 3, 78
 """Exit codes: fine; found what was looked for; wrong usage; unexpected; configuration unusable at start."""
 
+_CONFIG_FIRST = "--config stands before the command, as in flowsched --config FILE status"
+
 INTERRUPTED, CLOSED_PIPE = 130, 141
 """As a shell has them for programs that a signal ends: SIGINT, SIGPIPE."""
 
@@ -119,6 +121,8 @@ def main(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each way to en
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.option_name == "--config":
+            error = click.UsageError(f"No such option here: {_CONFIG_FIRST}", error.ctx)
         error.show()
         return USAGE
     except FlowschedError as error:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-from typing import TYPE_CHECKING
 
 import click
 
-from flowsched import config
-from flowsched.cli import FINE, FOUND
+from flowsched.cli.asking import asked
 from flowsched.cli.files import need_settings
-from flowsched.cli.output import format_option, print_json
-from flowsched.cli.people import REASON, person
-from flowsched.cli.reload import is_in_force, say_reload
-from flowsched.clock import SystemClock
-from flowsched.control.client import Client
-from flowsched.errors import ControlRefusal, NoDaemon, quoted
-from flowsched.ledger import Ledger
-
-if TYPE_CHECKING:
-    from flowsched.model import Settings
+from flowsched.cli.output import format_option
+from flowsched.cli.people import REASON
+from flowsched.cli.reload import say_reload
+from flowsched.errors import quoted
 
 
 class _Digest(click.ParamType[str]):
@@ -57,40 +48,10 @@ def command(config_option: str | None, *, digest: str, reason: str | None, forma
 
     Only what the schedule files are now can be accepted; whatever else is read later is not accepted by this.
     Counts once: until another catalog is put in force. The daemon puts it in force at once, and this says
-    what came of it; exits with 1 where it is not in force then. Where no daemon answers, the acceptance is
-    written into the ledger, for one that holds the catalog.
+    what came of it; exits with 1 where it is not in force then, or nothing is accepted. Without a daemon the
+    acceptance is in the ledger, for the next one that starts.
     """
-    settings = need_settings(config_option)
     fields = {"digest": digest, **({} if reason is None else {"reason": reason})}
-    client = Client(settings.control_socket, person())
-    try:
-        reload = asyncio.run(client.ask("POST", "/v1/accept", fields))["reload"]
-    except NoDaemon:
-        return _accepted_on_record(settings, digest, reason, format_)
-    if format_ == "json":
-        print_json({"reload": reload})
-    else:
-        say_reload(reload)
-    return FINE if is_in_force(reload) else FOUND
-
-
-def _accepted_on_record(settings: Settings, digest: str, reason: str | None, format_: str) -> int:
-    revision = config.load_catalog(settings.schedules, settings).revision
-    if not revision.startswith(digest):
-        raise ControlRefusal(f"nothing is accepted: the schedule files are another catalog now: {revision}")
-    by = f"{person()}@{socket.gethostname()}"
-    asyncio.run(_accept(settings.ledger, revision, by, reason))
-    if format_ == "json":
-        print_json({"reload": None, "accepted": revision, "by": by})
-    else:
-        click.echo(
-            f"accepted by {by}: the catalog {digest}; no daemon answers, and one that holds it applies it"
-            " within seconds"
-        )
-    return FINE
-
-
-async def _accept(url: str, revision: str, by: str, reason: str | None) -> None:
-    # A reader makes no ledger where there is none, and does not bring an older one to our version.
-    async with await Ledger.open_to_read(url), await Ledger.open(url) as ledger:
-        await ledger.accept(revision, SystemClock().now(), by, reason)
+    reload = asyncio.run(asked(need_settings(config_option), "/v1/accept", fields))["reload"]
+    none = f"accepted: catalog {digest}; there is no daemon, and the next one that starts puts it in force"
+    return say_reload(reload, format_, none)

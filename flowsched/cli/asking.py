@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,13 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from flowsched.cli.people import person, user
 from flowsched.clock import SystemClock
 from flowsched.control.client import Client
 from flowsched.control.documents import run_document
 from flowsched.control.routes import answer, unpacked
 from flowsched.control.who import who
-from flowsched.errors import FlowschedError, LedgerError, NoDaemon
+from flowsched.control.words import state_in_words
+from flowsched.errors import FlowschedError, LedgerError, NoAnswer, NoDaemon
 from flowsched.ledger import Ledger
 from flowsched.model import RunState
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 0.5
 """Seconds between two looks at a run that is followed."""
+
+_LOOK = "`flowsched log` shows what people have done"
 
 PATIENCE = 60.0
 """Seconds for which a daemon may be away while one of its runs is followed: it may be restarted."""
@@ -53,7 +59,22 @@ class Asking:
         return self.wheel is not None
 
     async def __call__(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Document:
-        """Ask, and return the document of the answer; raises what `routes.unpacked` does, and NoDaemon."""
+        """Ask, and return the document of the answer.
+
+        Raises what `routes.unpacked` does, and NoDaemon and NoAnswer as `Client.ask` does.
+
+        This process does it itself only where nobody took the question: else it could be done twice.
+        """
+        try:
+            return await self._answered(method, path, body)
+        except NoAnswer as lost:
+            raise lost if method == "GET" else NoAnswer(f"{lost}: {_LOOK}") from None
+        except asyncio.CancelledError:
+            if method != "GET":
+                click.echo(f"flowsched: interrupted; what was asked for may be done: {_LOOK}", err=True)
+            raise
+
+    async def _answered(self, method: str, path: str, body: Mapping[str, object] | None) -> Document:
         if self.wheel is None:
             try:
                 document = await self._client.ask(method, path, body)
@@ -86,6 +107,12 @@ async def asking(settings: Settings, clock: Clock | None = None) -> AsyncIterato
         yield Asking(settings, stack, clock or SystemClock())
 
 
+async def asked(settings: Settings, path: str, fields: Mapping[str, object]) -> Document:
+    """Have one thing done, and return what came of it; raises what `Asking` does."""
+    async with asking(settings) as ask:
+        return await ask("POST", path, fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Followed:
     """A run as it was last seen, and why it is not followed any more."""
@@ -110,7 +137,7 @@ async def followed(
         await ask.clock.sleep(LOOK_AGAIN)
         try:
             found = await ask("GET", f"/v1/runs/{run['id']}")
-        except (NoDaemon, LedgerError) as error:
+        except (NoDaemon, NoAnswer, LedgerError) as error:
             silent_since = silent_since or ask.clock.monotonic()
             if ask.clock.monotonic() - silent_since > PATIENCE:
                 return Followed(seen, str(error))
@@ -138,7 +165,7 @@ def sentence(run: Mapping[str, Any]) -> str:
         run["reason"],
         run["note"] if run["state"] == RunState.CLAIMED else None,
     )
-    return f"{which}: {', '.join(filter(None, (run['state'], *more)))}"
+    return f"{which}: {', '.join(filter(None, (state_in_words(run['state']), *more)))}"
 
 
 async def what_then(settings: Settings, run: Mapping[str, Any]) -> str:
@@ -151,7 +178,7 @@ async def what_then(settings: Settings, run: Mapping[str, Any]) -> str:
     except FlowschedError:
         found = await _on_record(settings, run)
         goes_on = "a daemon takes it up when it starts"
-    which = f"run {run['id']} is {found['state']}"
+    which = f"run {run['id']} is {state_in_words(found['state'])}"
     return which if RunState(found["state"]).final else f"{which}; {goes_on}: {commands}"
 
 

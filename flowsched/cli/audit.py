@@ -18,6 +18,7 @@ from flowsched.cli.files import need_settings
 from flowsched.cli.instants import INSTANT, in_utc
 from flowsched.cli.output import format_option, print_json, print_table
 from flowsched.clock import SystemClock
+from flowsched.control.words import state_in_words
 from flowsched.errors import UsageError
 from flowsched.ledger import Ledger
 from flowsched.model import RunState
@@ -221,7 +222,9 @@ def _print(report: _Report) -> None:
     click.echo(
         f"{_count(tally.fire_times, 'fire time')} of {_count(tally.schedules, 'schedule')}: {_sums(tally)}"
     )
-    states = ", ".join(f"{number:,} {state}" for state, number in sorted(tally.states.items()))
+    states = ", ".join(
+        f"{number:,} {state_in_words(state)}" for state, number in sorted(tally.states.items())
+    )
     click.echo(f"{_count(tally.states.total(), 'run')}{': ' if states else ''}{states}")
     _print_findings(report.wrong, tally.gaps + tally.surplus)
     if report.apart:

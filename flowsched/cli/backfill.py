@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from flowsched.cli import FINE, FOUND, UNEXPECTED
+from flowsched.cli import FINE, FOUND, UNEXPECTED, exit_code
 from flowsched.cli.asking import asking, followed, sentence, what_then
 from flowsched.cli.backfill_plan import Step, planned, summary
 from flowsched.cli.completion import complete_ids
@@ -19,7 +19,7 @@ from flowsched.cli.instants import INSTANT, in_utc
 from flowsched.cli.output import format_option, print_json, print_table
 from flowsched.cli.people import REASON
 from flowsched.clock import SystemClock
-from flowsched.errors import UsageError
+from flowsched.errors import FlowschedError, UsageError
 from flowsched.model import Origin
 from flowsched.ops.logs import stamp
 
@@ -134,7 +134,10 @@ async def _backfilled(settings: Settings, wanted: _Wanted, course: _Course) -> N
             if not _is_agreed_to(wanted, course.fills):
                 return
             with _progress(wanted, course.fills) as picture:
-                await _filled(ask, wanted, course, picture)
+                try:
+                    await _filled(ask, wanted, course, picture)
+                except FlowschedError as error:  # what is done already is to be told all the same
+                    course.stopped, course.code = f"stopped: {error}", exit_code(error)
     except asyncio.CancelledError:
         if course.current is not None:
             click.echo(f"flowsched: {await what_then(settings, course.current)}", err=True)

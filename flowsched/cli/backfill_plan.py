@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from flowsched.control.words import state_in_words
 from flowsched.durations import format_duration
 from flowsched.model import Origin, RunState
 from flowsched.retry import APART
@@ -43,7 +44,7 @@ class Fill:
         """Say what is done, and why."""
         if self.run is None:
             return "is sent"
-        there = f"run {self.run['id']} ({self.run['schedule_id']}) is {self.run['state']}"
+        there = f"run {self.run['id']} ({self.run['schedule_id']}) is {state_in_words(self.run['state'])}"
         return {
             Step.SEND: f"is sent; {there}",
             Step.DONE: f"skipped: triggered already, {there}",

@@ -7,9 +7,9 @@ import asyncio
 import click
 
 from flowsched.cli import FINE
+from flowsched.cli.asking import asked
 from flowsched.cli.files import need_settings
 from flowsched.cli.output import format_option, print_json
-from flowsched.cli.pause import asked
 from flowsched.cli.people import REASON
 from flowsched.cli.runs import RUN_NUMBER
 

@@ -73,9 +73,14 @@ def known(catalog: Catalog, schedule_id: str) -> Schedule:
 
 
 def from_here(path: str) -> str:
-    """Return a path as somebody in the current folder would write it; as it is where it is not below it."""
-    here = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
-    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else path
+    """Return a path as somebody in the current folder would write it; as it is where it is not below it.
+
+    In the root, where services run, nobody writes it otherwise than from the root.
+    """
+    here, folder = Path(os.path.abspath(path)), Path.cwd()  # noqa: PTH100 - resolve() would follow links
+    if folder == Path(folder.anchor) or not here.is_relative_to(folder):
+        return path
+    return str(here.relative_to(folder))
 
 
 def default_schedules(settings: Settings | None) -> str:

@@ -12,7 +12,7 @@ from flowsched.cli.files import need_settings
 from flowsched.cli.output import format_option, print_json, print_table
 from flowsched.control.client import Client
 from flowsched.control.documents import action_document, catalog_document
-from flowsched.errors import LedgerError, NoDaemon
+from flowsched.errors import LedgerError, NoAnswer, NoDaemon
 from flowsched.ledger import Ledger
 from flowsched.model import SHORT
 
@@ -61,7 +61,7 @@ async def _read(settings: Settings, limit: int) -> tuple[Sequence[Document], Seq
     except LedgerError as error:
         try:
             return await _asked(settings, limit)
-        except NoDaemon as nobody:
+        except (NoDaemon, NoAnswer) as nobody:
             raise LedgerError(f"{error}; and {nobody}") from error
 
 

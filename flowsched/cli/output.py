@@ -32,6 +32,16 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
+def print_text(text: str) -> None:
+    """Print a line of prose; a terminal folds it between words."""
+    if sys.stdout.isatty():
+        from flowsched.cli import terminal  # noqa: PLC0415 - rich is for terminals only
+
+        terminal.print_text(text)
+    else:
+        click.echo(text)
+
+
 def print_table(
     headers: Sequence[str], rows: Sequence[Sequence[object]], *, spare: Sequence[str] = ()
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowsched.cli import FINE
-from flowsched.cli.asking import asking
+from flowsched.cli.asking import asked
 from flowsched.cli.completion import complete_ids
 from flowsched.cli.durations import DURATION
 from flowsched.cli.files import need_settings
@@ -16,14 +16,13 @@ from flowsched.cli.instants import INSTANT, in_utc
 from flowsched.cli.output import format_option, print_json
 from flowsched.cli.people import REASON
 from flowsched.clock import SystemClock
+from flowsched.control.words import subject_of
 from flowsched.errors import UsageError
 from flowsched.model import Scope
 from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
-
-    from flowsched.model import Settings
 
 MOST_NAMED = 20
 """Runs that go on are named one by one up to so many."""
@@ -87,24 +86,11 @@ def scope_of(schedule_id: str | None, target: str | None, *, all_: bool) -> dict
     return {"scope": Scope.SCHEDULE, "name": str(schedule_id)}
 
 
-def subject_of(pause: dict[str, Any]) -> str:
-    """Say what a pause is about."""
-    scope, name = pause["scope"], pause["name"]
-    return {Scope.ALL: "all schedules", Scope.TARGET: f"target {name}", Scope.SCHEDULE: f"schedule {name}"}[
-        Scope(scope)
-    ]
-
-
-async def asked(settings: Settings, path: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Have one thing done, and return what came of it."""
-    async with asking(settings) as ask:
-        return await ask("POST", path, fields)
-
-
 def _say(done: dict[str, Any]) -> None:
     pause, going = done["pause"], done["going_on"]
     until = f"until {pause['until_at']}" if pause["until_at"] else "until `flowsched resume`"
-    click.echo(f"paused: {subject_of(pause)}, {until} ({pause['by']}: {pause['reason']})")
+    subject = subject_of(Scope(pause["scope"]), pause["name"])
+    click.echo(f"paused: {subject}, {until} ({pause['by']}: {pause['reason']})")
     if going:
         were = "1 run was" if len(going) == 1 else f"{len(going)} runs were"
         go = "goes" if len(going) == 1 else "go"

@@ -39,22 +39,21 @@ def command(config: str | None, *, wait: bool, format_: str) -> int:
     """
     client = Client(need_settings(config).control_socket, person())
     reload = asyncio.run(client.ask("POST", "/v1/reload", {"wait": wait}))["reload"]
+    none = "asked: the daemon reads the schedules; `flowsched status` shows what came of it"
+    return say_reload(reload, format_, none)
+
+
+def say_reload(reload: dict[str, Any] | None, format_: str, none: str) -> int:
+    """Print what came of a reading: each problem, as `validate` does, and a line that sums it up.
+
+    Of None it prints `none`. Returns what to exit with: 1 where what was read is known not to count.
+    """
     if format_ == "json":
         print_json({"reload": reload})
     elif reload is None:
-        click.echo("asked: the daemon reads the schedules; `flowsched status` shows what came of it")
+        click.echo(none)
     else:
-        say_reload(reload)
-    return FINE if reload is None or is_in_force(reload) else FOUND
-
-
-def say_reload(reload: dict[str, Any]) -> None:
-    """Print what came of a reading: each problem, as `validate` does, and a line that sums it up."""
-    for problem in reload["problems"]:
-        click.echo(problem)
-    click.echo(_WORDS[ReloadOutcome(reload["outcome"])].format(revision=(reload["revision"] or "")[:SHORT]))
-
-
-def is_in_force(reload: dict[str, Any]) -> bool:
-    """Tell whether what was read is what counts now."""
-    return reload["outcome"] in _IN_FORCE
+        revision = (reload["revision"] or "")[:SHORT]
+        for line in (*reload["problems"], _WORDS[ReloadOutcome(reload["outcome"])].format(revision=revision)):
+            click.echo(line)
+    return FINE if reload is None or reload["outcome"] in _IN_FORCE else FOUND

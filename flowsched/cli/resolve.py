@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowsched.cli import FINE
+from flowsched.cli.asking import asked
 from flowsched.cli.files import need_settings
 from flowsched.cli.output import format_option, print_json
-from flowsched.cli.pause import asked
-from flowsched.cli.people import REASON, user
-from flowsched.cli.runs import RUN_NUMBER, flow_state
+from flowsched.cli.people import REASON
+from flowsched.cli.runs import RUN_NUMBER
+from flowsched.control.documents import watch_document
 from flowsched.errors import LedgerError, UsageError
 from flowsched.ledger import Ledger
 from flowsched.model import RunState
 
 if TYPE_CHECKING:
     from flowsched.model import Settings
-
-__all__ = ["REASON", "command", "user"]
 
 
 @click.command(
@@ -59,7 +58,8 @@ async def _flow_state(settings: Settings, run_id: int) -> dict[str, Any] | None:
     """Return the watch that the run may have got; None also where the ledger cannot be read from here."""
     try:
         async with await Ledger.open_to_read(settings.ledger) as ledger:
-            return flow_state((await ledger.watches_of([run_id])).get(run_id))
+            watch = (await ledger.watches_of([run_id])).get(run_id)
+            return None if watch is None else watch_document(watch)
     except LedgerError:
         return None
 
@@ -67,6 +67,6 @@ async def _flow_state(settings: Settings, run_id: int) -> dict[str, Any] | None:
 def _sentence(run: dict[str, Any]) -> str:
     instance = f", instance {run['instance']}" if run["instance"] else ""
     return (
-        f"run {run['id']} ({run['schedule_id']}, fire time {run['fire_time']}) was {RunState.IN_DOUBT}"
+        f"run {run['id']} ({run['schedule_id']}, fire time {run['fire_time']}) was in doubt"
         f" and is now {run['state']}{instance}"
     )

@@ -7,10 +7,13 @@ import asyncio
 import click
 
 from flowsched.cli import FINE
+from flowsched.cli.asking import asked
 from flowsched.cli.files import need_settings
 from flowsched.cli.output import format_option, print_json
-from flowsched.cli.pause import all_option, asked, id_argument, scope_of, subject_of, target_option
+from flowsched.cli.pause import all_option, id_argument, scope_of, target_option
 from flowsched.cli.people import REASON
+from flowsched.control.words import subject_of
+from flowsched.model import Scope
 
 
 @click.command("resume", epilog="Example: flowsched resume nightly-wind-report")
@@ -44,5 +47,5 @@ def command(
     else:
         for pause in done["pauses"]:
             since = f"paused since {pause['from_at']} by {pause['by']}: {pause['reason']}"
-            click.echo(f"resumed: {subject_of(pause)} ({since})")
+            click.echo(f"resumed: {subject_of(Scope(pause['scope']), pause['name'])} ({since})")
     return FINE

@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -21,11 +22,17 @@ from flowsched.errors import ConfigError, FlowschedError
 from flowsched.ops import logs, notify
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from flowsched.clock import Clock
 
 log = logging.getLogger(__name__)
+
+CUT_OFF = 5.0
+"""Real seconds that all gets to end in after the second signal."""
+
+THREADS_END = 2.0
+"""Real seconds that threads get to end in when all else has ended."""
 
 
 @click.command("run", epilog="Example: flowsched --config /etc/flowsched/flowsched.yaml run")
@@ -60,6 +67,14 @@ def command(config_option: str | None, log_level: str, log_format: str | None) -
     logs.configure(
         sys.stderr, clock, level=logs.Level(log_level), form=logs.Form(log_format) if log_format else None
     )
+    threads = set(threading.enumerate())
+    code = _code_of(config_option, clock, hurried)
+    logs.flush()
+    _end_without(threads, code)
+    return code
+
+
+def _code_of(config_option: str | None, clock: Clock, hurried: Sequence[int]) -> int:
     try:
         _run(config_option, clock, hurried)
     except FlowschedError as error:
@@ -70,8 +85,6 @@ def command(config_option: str | None, log_level: str, log_format: str | None) -
         # Not to a file, as other commands do: a service's private folder for those goes with it.
         log.critical("flowsched stopped by a fault of its own", exc_info=True)
         return UNEXPECTED
-    finally:
-        logs.flush()
     return FINE
 
 
@@ -89,22 +102,57 @@ def _run(config_option: str | None, clock: Clock, hurried: Sequence[int] = ()) -
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
         if hurried:
             reload.set()
+        serving = serve(
+            settings,
+            catalog,
+            seen=seen,
+            clock=clock,
+            environ=os.environ,
+            stop=stop,
+            halt=halt,
+            reload=reload,
+            systemd=systemd,
+        )
         try:
-            await serve(
-                settings,
-                catalog,
-                seen=seen,
-                clock=clock,
-                environ=os.environ,
-                stop=stop,
-                halt=halt,
-                reload=reload,
-                systemd=systemd,
-            )
+            await _ended(asyncio.create_task(serving), halt)
         finally:
             _hear_no_more()
 
     asyncio.run(main())
+
+
+async def _ended(serving: asyncio.Task[None], halt: asyncio.Event) -> None:
+    """Wait until it has ended; for CUT_OFF once `halt` is set. Raises what it raises."""
+    halting = asyncio.create_task(halt.wait())
+    await asyncio.wait({serving, halting}, return_when=asyncio.FIRST_COMPLETED)
+    halting.cancel()
+    await asyncio.wait({serving}, timeout=CUT_OFF)
+    if not serving.done():
+        serving.cancel()
+        await asyncio.wait({serving}, timeout=THREADS_END)
+        log.critical("flowsched was cut off, as it did not end", extra={"within": CUT_OFF})
+        if not serving.done():
+            _end_now(UNEXPECTED)
+    if serving.cancelled():
+        raise FlowschedError(f"it did not end within {CUT_OFF:g} s, and was cut off")
+    await serving
+
+
+def _end_without(threads: Collection[threading.Thread], code: int) -> None:
+    """End the process where threads are left, other than these, that it would wait for in vain."""
+    clock = SystemClock()
+    until = clock.monotonic() + THREADS_END
+    for each in set(threading.enumerate()) - set(threads):
+        if not each.daemon:
+            each.join(max(0.0, until - clock.monotonic()))
+            if each.is_alive():
+                log.error("a thread did not end, and is left", extra={"name_of_thread": each.name})
+                _end_now(code)
+
+
+def _end_now(code: int) -> NoReturn:
+    logs.flush()
+    os._exit(code)
 
 
 def _hear_no_more() -> None:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowsched import config as files
 from flowsched.cli.files import need_settings
 from flowsched.cli.output import format_option, print_json, print_table
-from flowsched.errors import UsageError, quoted
+from flowsched.control.client import Client
+from flowsched.control.history import RunsWanted, found_documents, look_up
+from flowsched.errors import ConfigError, LedgerError, LedgerUnusable, NoAnswer, NoDaemon, UsageError, quoted
 from flowsched.ledger import Ledger
 from flowsched.model import FlowState, RunState
-from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from flowsched.ledger import LedgerReader
-    from flowsched.model import AppliedCatalog, Attempt, Commit, Run, Watch
+    from flowsched.model import Settings
+
+Document = Mapping[str, Any]
 
 
 class _RunNumber(click.ParamType[int]):
@@ -40,38 +43,6 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 """Well within what a ledger can number."""
 
 RUN_NUMBER = _RunNumber()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
-    """Which runs to show; None: whichever."""
-
-    run_id: int | None
-    schedule_id: str | None
-    state: RunState | None
-    limit: int
-    attempts: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Shown:
-    """What was read."""
-
-    runs: list[Run]
-    watches: Mapping[int, Watch]
-    attempts: Mapping[int, list[Attempt]] | None
-    """None: not asked for."""
-    catalogs: Sequence[AppliedCatalog]
-    """Every catalog on record, oldest first."""
-
-    def commit(self, run: Run) -> Commit | None:
-        """Return the commit under which a run was made; None where that is not known."""
-        under = (
-            one
-            for one in reversed(self.catalogs)
-            if one.revision == run.revision and one.at <= run.claimed_at
-        )
-        return next((one.commit for one in under), None)
 
 
 @click.command("runs", epilog="Example: flowsched runs --state in_doubt --attempts")
@@ -98,43 +69,62 @@ def command(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Show the runs that the ledger holds, latest fire time first. Works beside a running daemon.
 
-    Where a run's flow is watched, it is also shown what became of it.
+    Where a run's flow is watched, it is also shown what became of it. Where the ledger cannot be read from
+    here, the daemon is asked. Exits with 1 where there is no run N, or where the schedule is neither in the
+    ledger nor in the files; that a schedule has no such runs is 0.
     """
     if run_id is not None and (schedule or state):
         raise UsageError(
             "--run names one run, whatever its schedule and state: leave out --schedule and --state"
         )
-    wanted = _Wanted(
+    wanted = RunsWanted(
         run_id=run_id,
         schedule_id=schedule,
         state=RunState(state) if state else None,
         limit=limit,
         attempts=attempts,
     )
-    shown = asyncio.run(_read(need_settings(config).ledger, wanted))
+    runs = asyncio.run(_read(need_settings(config), wanted))
     if format_ == "json":
-        print_json({"runs": [_record(run, shown) for run in shown.runs]})
-    elif shown.runs:
-        _print(shown)
+        print_json({"runs": runs})
+    elif runs:
+        _print(runs)
     else:
         click.echo("no such runs", err=True)
 
 
-async def _read(url: str, wanted: _Wanted) -> _Shown:
-    async with await Ledger.open_to_read(url) as ledger:
-        runs = await _runs(ledger, wanted)
-        ids = [run.id for run in runs]
-        watched = [run.id for run in runs if run.watch is not None]
-        watches = await ledger.watches_of(watched) if watched else {}
-        attempts = await ledger.attempts(ids) if wanted.attempts else None
-        return _Shown(runs, watches, attempts, await ledger.catalogs())
+async def _read(settings: Settings, wanted: RunsWanted) -> Sequence[Document]:
+    try:
+        async with await Ledger.open_to_read(settings.ledger) as ledger:
+            return found_documents(await look_up(ledger, wanted, lambda: _in_files(settings)))
+    except LedgerUnusable:
+        raise
+    except LedgerError as error:
+        try:
+            return await _asked(settings, wanted)
+        except (NoDaemon, NoAnswer) as nobody:
+            raise LedgerError(f"{error}; and {nobody}") from error
 
 
-async def _runs(ledger: LedgerReader, wanted: _Wanted) -> list[Run]:
-    if wanted.run_id is None:
-        return await ledger.runs(schedule_id=wanted.schedule_id, state=wanted.state, limit=wanted.limit)
-    run = await ledger.run(wanted.run_id)
-    return [] if run is None else [run]
+def _in_files(settings: Settings) -> Iterable[str] | None:
+    try:
+        return files.load_catalog(settings.schedules, settings).schedules
+    except ConfigError:
+        return None
+
+
+async def _asked(settings: Settings, wanted: RunsWanted) -> Sequence[Document]:
+    """Ask the daemon; it takes no larger `limit` than `routes.MOST_SHOWN_AT_ONCE`, and says so."""
+    client, fields = Client(settings.control_socket), {"attempts": "true"} if wanted.attempts else {}
+    if wanted.run_id is not None:
+        return [await client.ask("GET", f"/v1/runs/{wanted.run_id}", fields)]
+    fields["limit"] = str(wanted.limit)
+    if wanted.schedule_id is not None:
+        fields["schedule"] = wanted.schedule_id
+    if wanted.state is not None:
+        fields["state"] = wanted.state.value
+    runs: Sequence[Document] = (await client.ask("GET", "/v1/runs", fields))["runs"]
+    return runs
 
 
 _ATTEMPT_COLUMNS = {
@@ -150,81 +140,56 @@ _ATTEMPT_COLUMNS = {
 """The field under each header."""
 
 
-def _print(shown: _Shown) -> None:
-    columns = _columns(shown)
-    print_table(list(columns), [[cell(run) for cell in columns.values()] for run in shown.runs])
-    if shown.attempts is not None:
+def _print(runs: Sequence[Document]) -> None:
+    columns = _columns(runs)
+    cells = [[cell(run) for cell in columns.values()] for run in runs]
+    # Of a run in doubt the instance is what has to be looked for; else it follows from flow and fire time.
+    in_doubt = any(run["state"] == RunState.IN_DOUBT for run in runs)
+    print_table(
+        list(columns), cells, spare=("origin", "attempts", "due (UTC)", *([] if in_doubt else ["instance"]))
+    )
+    if "attempts" in runs[0]:
         click.echo()
-        tried = [each for run in shown.runs for each in shown.attempts[run.id]]
-        rows = [[getattr(each, name) for name in _ATTEMPT_COLUMNS.values()] for each in tried]
+        tried = [each for run in runs for each in run["attempts"]]
+        rows = [[each[name] for name in _ATTEMPT_COLUMNS.values()] for each in tried]
         print_table(list(_ATTEMPT_COLUMNS), rows)
 
 
-def _columns(shown: _Shown) -> dict[str, Callable[[Run], object]]:
+def _columns(runs: Sequence[Document]) -> dict[str, Callable[[Document], object]]:
     """Return what stands under each header, without the columns in which nothing would."""
-    jittered = any(run.due_at != run.fire_time for run in shown.runs)
-    due: dict[str, Callable[[Run], object]] = {"due (UTC)": lambda run: run.due_at}
-    flow: dict[str, Callable[[Run], object]] = {"flow": lambda run: _flow(shown.watches.get(run.id))}
+    jittered = any(run["due_at"] != run["fire_time"] for run in runs)
+    watched = any(run["flow_state"] for run in runs)
+    due: dict[str, Callable[[Document], object]] = {"due (UTC)": lambda run: run["due_at"]}
+    flow: dict[str, Callable[[Document], object]] = {"flow": lambda run: _flow(run["flow_state"])}
     return {
-        "run": lambda run: run.id,
-        "fire time (UTC)": lambda run: run.fire_time,
+        "run": lambda run: run["id"],
+        "fire time (UTC)": lambda run: run["fire_time"],
         **(due if jittered else {}),
-        "schedule": lambda run: run.schedule_id,
-        "state": lambda run: run.state,
-        **(flow if shown.watches else {}),
-        "origin": lambda run: run.origin,
-        "attempts": lambda run: run.attempts,
+        "schedule": lambda run: run["schedule_id"],
+        "state": lambda run: run["state"],
+        **(flow if watched else {}),
+        "origin": lambda run: run["origin"],
+        "attempts": lambda run: run["attempts_begun"],
         "instance": _instance,
         "reason": _reason,
     }
 
 
-def _instance(run: Run) -> str | None:
+def _instance(run: Document) -> str | None:
     """Return the instance; of a run in doubt the one to look for in EnOS, with a question mark."""
-    return f"{run.predicted_instance}?" if run.state is RunState.IN_DOUBT else run.instance
+    in_doubt = run["state"] == RunState.IN_DOUBT
+    instance: str | None = f"{run['predicted_instance']}?" if in_doubt else run["instance"]
+    return instance
 
 
-def _reason(run: Run) -> str:
-    again = f"again at {stamp(run.retry_at)}" if run.retry_at else None
-    return "; ".join(filter(None, (again, run.reason, run.note)))
+def _reason(run: Document) -> str:
+    again = f"again at {run['retry_at']}" if run["retry_at"] else None
+    return "; ".join(filter(None, (again, run["reason"], run["note"])))
 
 
-def _flow(watch: Watch | None) -> str | None:
+def _flow(flow: Document | None) -> str | None:
     """Return what became of a run's flow; with the number that EnOS gives for it, where it is not well."""
-    if watch is None:
+    if flow is None:
         return None
-    unwell = watch.state in (FlowState.FAILED, FlowState.LATE) and watch.status is not None
-    return f"{watch.state} (status {watch.status})" if unwell else watch.state
-
-
-def _record(run: Run, shown: _Shown) -> dict[str, Any]:
-    tried = None if shown.attempts is None else shown.attempts[run.id]
-    commit = shown.commit(run)
-    said = {"commit": None if commit is None else dataclasses.asdict(commit)}
-    return record_of(run, shown.watches.get(run.id), tried) | said
-
-
-def record_of(run: Run, watch: Watch | None, attempts: Sequence[Attempt] | None = None) -> dict[str, Any]:
-    """Return a run as JSON has it: spans in seconds; `attempts` is there only where they are given."""
-    retry = {
-        name: value if isinstance(value, int | float) else value.total_seconds()
-        for name, value in dataclasses.asdict(run.retry).items()
-    }
-    record = dataclasses.asdict(run) | {
-        "retry": retry,
-        "source": str(run.source),
-        "watch": None if run.watch is None else run.watch.total_seconds(),
-        "flow_state": flow_state(watch),
-    }
-    record["attempts_begun"] = record.pop("attempts")
-    if attempts is not None:
-        record["attempts"] = [dataclasses.asdict(each) for each in attempts]
-    return record
-
-
-def flow_state(watch: Watch | None) -> dict[str, Any] | None:
-    """Return what became of the flow of a run as JSON has it; None: it is not watched."""
-    return None if watch is None else {name: getattr(watch, name) for name in _FLOW_FIELDS}
-
-
-_FLOW_FIELDS = ("state", "status", "started", "ended", "until")
+    unwell = flow["state"] in (FlowState.FAILED, FlowState.LATE) and flow["status"] is not None
+    return f"{flow['state']} (status {flow['status']})" if unwell else str(flow["state"])

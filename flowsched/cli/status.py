@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,11 +15,11 @@ import click
 from flowsched.cli import FINE, FOUND
 from flowsched.cli.durations import DURATION
 from flowsched.cli.files import need_settings
-from flowsched.cli.output import format_option, print_json, print_table
+from flowsched.cli.output import format_option, print_json, print_table, print_text
 from flowsched.cli.status_words import heading, news, sections
 from flowsched.clock import SystemClock
 from flowsched.control.client import Client
-from flowsched.errors import FlowschedError, NoDaemon, UsageError
+from flowsched.errors import FlowschedError, UsageError
 
 if TYPE_CHECKING:
     from flowsched.cli.status_words import Document
@@ -43,19 +43,22 @@ class View(Protocol):
 @click.option(
     "--interval",
     type=DURATION,
-    default="1s",
-    show_default=True,
-    help="How often with --watch, from 1s to 1h.",
+    help="How often with --watch, from 1s to 1h. Default: 1s.",
 )
 @format_option
 @click.pass_obj
-def command(config: str | None, *, watch: bool, interval: timedelta, format_: str) -> int:
+def command(config: str | None, *, watch: bool, interval: timedelta | None, format_: str) -> int:
     """Show how the daemon stands: what is next, under way, paused, in doubt.
 
     Asks the daemon over its control socket. Exits with 1 where something needs a person: a run in doubt, a
-    fire overdue, a catalog held or refused, a ledger or clock in trouble; with 3 where no daemon answers.
-    With --watch a pipe gets a line whenever something has changed.
+    fire overdue, a catalog held or refused, an alert channel that gave up its latest message, a ledger or a
+    clock in trouble; with 3 where no daemon answers. A run that failed is told by its alert, and shown, and
+    is no reason for 1. With --watch a pipe gets a line whenever something has changed.
     """
+    if interval is not None and not watch:
+        raise UsageError("--interval is for --watch; allowed: --watch --interval 5s")
+    if interval is None:
+        interval = _SHORTEST
     if not _SHORTEST <= interval <= _LONGEST:
         raise UsageError("--interval is out of range; allowed: from 1s to 1h")
     client = Client(need_settings(config).control_socket)
@@ -73,26 +76,20 @@ def command(config: str | None, *, watch: bool, interval: timedelta, format_: st
 
 
 def _print(document: Document) -> None:
-    click.echo(document["sentence"])
-    click.echo(heading(document))
+    print_text(document["sentence"])
+    print_text(heading(document))
     for section in sections(document):
         click.echo(f"\n{section.title}:")
-        print_table(section.headers, section.rows)
+        print_table(section.headers, section.rows, spare=section.spare)
 
 
 async def _watch(client: Client, view: View, interval: timedelta, clock: Clock) -> None:
     """Show one status after the other until somebody interrupts."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
     watching = asyncio.create_task(_show_again_and_again(client, view, interval, clock))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if watching.done():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, watching.cancel)
+    with suppress(asyncio.CancelledError):
         await watching
-    watching.cancel()
 
 
 async def _show_again_and_again(client: Client, view: View, interval: timedelta, clock: Clock) -> None:
@@ -101,7 +98,7 @@ async def _show_again_and_again(client: Client, view: View, interval: timedelta,
         silence = None
         try:
             latest = await client.ask("GET", "/v1/status", within=PATIENCE)
-        except (NoDaemon, FlowschedError) as error:
+        except FlowschedError as error:
             silence = str(error)
         view.show(latest, silence)
         await clock.sleep(interval.total_seconds())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
 from flowsched.cli.status_words import fitted, heading, sections
-from flowsched.cli.terminal import cell
+from flowsched.cli.terminal import cell, longest_word, widths_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _GAP = 2
 """Cells between two columns."""
+
+_CONSOLE = Console()
+"""Only to fold texts with; they hold nothing that depends on a terminal."""
 
 _ALARM = "bold white on red"
 
@@ -49,40 +52,74 @@ class StatusView:
             lines.append(Text(document["sentence"], style="bold red" if urgent else "bold green"))
             lines.append(Text(heading(document), style="dim"))
         used = sum(len(line.wrap(console, console.width)) for line in lines)
-        tables = [] if document is None else fitted(sections(document), console.height - used)
-        for section in tables:
-            lines += _table(section, console.width)
+        all_ = [] if document is None else [_narrowed(each, console.width) for each in sections(document)]
+        wanted = [_wanted(section, console.width) for section in all_]
+        for section, heights in fitted(all_, console.height - used, wanted):
+            lines += _table(section, heights, console.width)
         self._live.update(Group(*lines), refresh=True)
 
 
-def _table(section: Section, width: int) -> Iterator[Text]:
+def _narrowed(section: Section, width: int) -> Section:
+    """Leave out columns that can be spared for as long as some word would have to be broken."""
+    for header in section.spare:
+        columns = _columns(section)
+        if sum(map(longest_word, columns)) <= width - _GAP * (len(columns) - 1):
+            break
+        at = section.headers.index(header)
+        rows = [[*row[:at], *row[at + 1 :]] for row in section.rows]
+        section = replace(section, headers=section.headers[:at] + section.headers[at + 1 :], rows=rows)
+    return section
+
+
+def _columns(section: Section) -> list[tuple[str, ...]]:
+    return list(zip(section.headers, *section.rows, strict=True))
+
+
+def _wanted(section: Section, width: int) -> list[int]:
+    """Return how many lines each row takes at a width, whole."""
+    widths = _widths(section, width)
+    return [
+        max(len(_folded(text, columns)) for text, columns in zip(row, widths, strict=True))
+        for row in section.rows
+    ]
+
+
+def _table(section: Section, heights: Sequence[int], width: int) -> Iterator[Text]:
     """Yield the lines of a section, an empty one first."""
-    columns = list(zip(section.headers, *section.rows, strict=True))
-    widths = _levelled([max(map(cell_len, column)) for column in columns], width)
+    widths = _widths(section, width)
     yield Text()
     yield Text(section.title, style="bold red" if section.urgent else "bold")
-    yield _line(section.headers, widths, "dim")
-    for row in section.rows:
-        yield _line(row, widths, "")
+    yield from _lines(section.headers, widths, 1, "dim")
+    for row, height in zip(section.rows, heights, strict=True):
+        yield from _lines(row, widths, height, "")
 
 
-def _line(row: Sequence[str], widths: Sequence[int], style: str) -> Text:
-    texts = [_sized(cell(text), width) for text, width in zip(row, widths, strict=True)]
-    line = Text(" " * _GAP).join(texts)
-    line.stylize_before(style)
-    line.rstrip()
-    return line
+def _lines(row: Sequence[str], widths: Sequence[int], height: int, style: str) -> Iterator[Text]:
+    """Yield a row as so many lines; what does not go into them ends in an ellipsis."""
+    folded = [_folded(text, width) for text, width in zip(row, widths, strict=True)]
+    for number in range(height):
+        texts = [
+            _sized(parts[number:] if number == height - 1 else parts[number : number + 1], text, width)
+            for parts, text, width in zip(folded, row, widths, strict=True)
+        ]
+        line = Text(" " * _GAP).join(texts)
+        line.stylize_before(style)
+        line.rstrip()
+        yield line
 
 
-def _sized(text: Text, width: int) -> Text:
+def _folded(text: str, width: int) -> list[str]:
+    """Fold a text between words; a word is broken only where it alone is wider."""
+    lines = Text(text).wrap(_CONSOLE, width, overflow="fold")
+    return [line.plain.rstrip() for line in lines] or [""]
+
+
+def _sized(parts: Sequence[str], of: str, width: int) -> Text:
+    text = Text(" ".join(parts), style=cell(of).style)
     text.truncate(width, overflow="ellipsis", pad=True)
     return text
 
 
-def _levelled(wanted: list[int], width: int) -> list[int]:
-    """Return how wide each column may be: the widest ones give until all of them fit."""
-    widths = list(wanted)
-    room = width - _GAP * (len(widths) - 1)
-    while sum(widths) > room and max(widths) > 1:
-        widths[widths.index(max(widths))] -= 1
-    return widths
+def _widths(section: Section, width: int) -> list[int]:
+    columns = _columns(section)
+    return widths_within(width - _GAP * (len(columns) - 1), columns)

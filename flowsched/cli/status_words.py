@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from flowsched.control.words import subject_of
 from flowsched.durations import format_duration
-from flowsched.model import SHORT, ReloadOutcome, RunState
+from flowsched.model import SHORT, ReloadOutcome, RunState, Scope
 
 Document = Mapping[str, Any]
 
 ENDED = 10
 """Of the runs that have ended as many are shown."""
+
+_FEW_ROWS = 3
+"""Rows that a section has at least where it has so many: how many there are says little."""
 
 FRAME = 3
 """Lines that a section takes beside its rows: an empty one, its title and its headers."""
@@ -30,13 +34,17 @@ class Section:
     rows: Sequence[Sequence[str]]
     urgent: bool = False
     """Whether a person should look at it."""
+    whole: bool = False
+    """Whether its rows should be read to their end, before others are many."""
+    spare: tuple[str, ...] = ()
+    """Headers of what can be left out of a narrow terminal, the first of them first."""
 
 
 def sections(document: Document) -> list[Section]:
     """Return what there is to show, in the order in which it matters; sections without rows are left out."""
     now = _instant(document["at"])
     all_ = (
-        Section("Needs a person", ("what",), [[need] for need in document["needs"]], urgent=True),
+        Section("Needs a person", ("what",), [[need] for need in document["needs"]], urgent=True, whole=True),
         _drift(document, now),
         _in_doubt(document, now),
         _overdue(document, now),
@@ -53,45 +61,72 @@ def heading(document: Document) -> str:
     """Return which daemon it is, since when, and of what its catalog is."""
     now = _instant(document["at"])
     commit = document["commit"]
-    of = "" if commit is None else f" of commit {commit['id'][:SHORT]}{'' if commit['clean'] else ', edited'}"
+    edits = "" if commit is None or commit["clean"] else " with edits beyond it"
+    of = "" if commit is None else f" of commit {commit['id'][:SHORT]}{edits}"
     revision = document["revision"][:SHORT]
-    applied = (
-        f"catalog {revision}{of} since {_when(document['applied_at'], now)}" if revision else "no catalog"
-    )
+    since = f", in force since {_when(document['applied_at'], now)}" if document["applied_at"] else ""
+    applied = f"catalog {revision}{of}{since}" if revision else "no catalog"
     running = format_duration(now - _instant(document["started_at"]))
     return f"{now:%Y-%m-%d %H:%M:%S} UTC; flowsched {document['version']} up for {running}; {applied}"
 
 
-def fitted(all_: Sequence[Section], height: int) -> list[Section]:
-    """Return the sections with as many rows as a height allows, in turn, those that matter first.
+def fitted(
+    all_: Sequence[Section], height: int, wanted: Sequence[Sequence[int]]
+) -> list[tuple[Section, Sequence[int]]]:
+    """Return the sections that a height allows, those that matter first, each with the lines of its rows.
 
-    Where rows are left out, the last one shown says how many.
+    `wanted` is how many lines each row of each section would take. A section that is shown has a few rows at
+    least, and one that is to be whole all its lines, if they are not more than half of what is left. Lines
+    that are left then are given to all in turn; a row gets more than one only where all rows of its section
+    have one. Where rows are left out, the last one shown says how many.
     """
-    shown = list(all_[: max(0, height // (FRAME + 1))])
-    left = height - len(shown) * (FRAME + 1)
-    granted = [1] * len(shown)
-    while left > 0 and any(n < len(one.rows) for n, one in zip(granted, shown, strict=True)):
-        for index, section in enumerate(shown):
-            if left > 0 and granted[index] < len(section.rows):
-                granted[index] += 1
-                left -= 1
-    return [_cut(section, rows) for section, rows in zip(shown, granted, strict=True)]
+    granted: list[int] = []
+    left = height
+    for section, want in zip(all_, wanted, strict=True):
+        few = min(len(section.rows), _FEW_ROWS if granted else 1)
+        least = max(few, min(sum(want), left // 2 - FRAME)) if section.whole else few
+        if FRAME + least > left:
+            break
+        granted.append(least)
+        left -= FRAME + least
+    shown = list(zip(all_, wanted, strict=True))[: len(granted)]
+    missing = [sum(want) - lines for lines, (_, want) in zip(granted, shown, strict=True)]
+    more = _shared(left, missing)
+    return [_laid(*each, sum(lines)) for each, *lines in zip(shown, granted, more, strict=True)]
+
+
+def _shared(lines: int, missing: Sequence[int]) -> list[int]:
+    """Share out lines one at a time, in turn, to each that misses some still."""
+    shares = [0] * len(missing)
+    while lines > 0 and shares != list(missing):
+        for index, most in enumerate(missing):
+            if lines > 0 and shares[index] < most:
+                shares[index] += 1
+                lines -= 1
+    return shares
 
 
 def news(document: Document) -> str:
     """Return all that has to differ before a line is worth telling of it."""
-    pauses = [f"{_about(each)} ({each['by']}): {each['reason']}" for each in document["pauses"]]
+    pauses = [f"{_subject(each)} ({each['by']}): {each['reason']}" for each in document["pauses"]]
     paused = f"; paused: {', '.join(pauses)}" if pauses else ""
     needs = f"; needs a person: {', '.join(document['needs'])}" if document["needs"] else ""
     return f"{document['sentence']}{paused}{needs}"
 
 
-def _cut(section: Section, rows: int) -> Section:
-    if rows >= len(section.rows):
-        return section
-    more = f"and {len(section.rows) - rows + 1} more"
-    blank = [""] * (len(section.headers) - 1)
-    return replace(section, rows=[*section.rows[: rows - 1], [*blank, more]])
+def _laid(section: Section, wanted: Sequence[int], lines: int) -> tuple[Section, Sequence[int]]:
+    """Return as much of a section as goes into so many lines, and the lines of each of its rows."""
+    count = len(section.rows)
+    if lines < count:
+        blank = [""] * (len(section.headers) - 1)
+        rows = [*section.rows[: lines - 1], [*blank, f"and {count - lines + 1} more"]]
+        return replace(section, rows=rows), [1] * lines
+    heights, spare = [], lines - count
+    for want in wanted:
+        more = min(want - 1, spare)
+        heights.append(1 + more)
+        spare -= more
+    return section, heights
 
 
 def _drift(document: Document, now: datetime) -> Section:
@@ -103,17 +138,18 @@ def _drift(document: Document, now: datetime) -> Section:
     elif reload and reload["outcome"] in (ReloadOutcome.REFUSED, ReloadOutcome.FAILED):
         rows += [_read(f"{reload['outcome']}: the files", reload, each, now) for each in reload["problems"]]
     headers = ("what", "since", "until", "who", "why")
-    return Section("Drift from Git", headers, rows, urgent=bool(document["held"]))
+    urgent = bool(document["held"])
+    return Section("Drift from Git", headers, rows, urgent=urgent, whole=True, spare=("since",))
 
 
 def _paused(pause: Mapping[str, Any], now: datetime) -> list[str]:
     until = pause["over_at"]
     ends = f"{_when(until, now)}, in {_between(now, until)}" if until else "resumed"
-    return [f"paused: {_about(pause)}", _when(pause["from_at"], now), ends, pause["by"], pause["reason"]]
+    return [f"paused: {_subject(pause)}", _when(pause["from_at"], now), ends, pause["by"], pause["reason"]]
 
 
-def _about(pause: Mapping[str, Any]) -> str:
-    return "all" if pause["name"] is None else f"{pause['scope']} {pause['name']}"
+def _subject(pause: Mapping[str, Any]) -> str:
+    return subject_of(Scope(pause["scope"]), pause["name"])
 
 
 def _read(what: str, reload: Mapping[str, Any], problem: str, now: datetime) -> list[str]:
@@ -127,7 +163,7 @@ def _in_doubt(document: Document, now: datetime) -> Section:
         for run in runs
     ]
     headers = ("run", "fire time", "schedule", "target", "instance to look for, and why")
-    return Section("In doubt", headers, rows, urgent=True)
+    return Section("In doubt", headers, rows, urgent=True, whole=True, spare=("target",))
 
 
 def _overdue(document: Document, now: datetime) -> Section:
@@ -139,11 +175,20 @@ def _under_way(document: Document, now: datetime) -> Section:
     rows = []
     for run in document["under_way"]:
         if run["state"] in _UNDER_WAY:
-            again = f"again at {_when(run['retry_at'], now)}" if run["retry_at"] else ""
-            why = "; ".join(filter(None, (again, run["reason"], run["note"])))
+            why = "; ".join(filter(None, (_waits_for(run, now), run["reason"], run["note"])))
             rows.append([*_run(run, now), run["state"], str(run["attempts_begun"]), why])
     headers = ("run", "fire time", "schedule", "state", "attempts", "why")
-    return Section(f"Under way{_beyond(document)}", headers, rows)
+    return Section(f"Under way{_beyond(document)}", headers, rows, spare=("attempts", "fire time"))
+
+
+def _waits_for(run: Mapping[str, Any], now: datetime) -> str:
+    """Say what a run waits for that is not being sent: its own time, or its turn with its flow and target."""
+    if run["state"] == RunState.SENDING:
+        return ""
+    due = run["retry_at"] or run["due_at"]
+    if _instant(due) <= now:
+        return "waits for its turn"
+    return f"{'again' if run['retry_at'] else 'due'} at {_when(due, now)}"
 
 
 def _beyond(document: Document) -> str:
@@ -169,7 +214,8 @@ def _ended(document: Document, now: datetime) -> Section:
         for run in document["recent"][:ENDED]
     ]
     headers = ("ended", "run", "fire time", "schedule", "state", "instance, or why")
-    return Section("Ended lately", headers, rows)
+    failed = f" ({document['failed']:,} failed since the start)" if document["failed"] else ""
+    return Section(f"Ended lately{failed}", headers, rows, spare=("ended", "fire time"))
 
 
 def _targets(document: Document) -> Section:

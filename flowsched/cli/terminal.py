@@ -46,13 +46,21 @@ _GAP, _EDGES = 3, 2
 """Between two columns of a table, and at both its ends."""
 _WHOLE = 27
 """A cell of this width is not folded: as wide as a time with its weekday and offset."""
+_FEW = 3
+"""Where not all words fit, those are broken that are longer than this part of the width."""
+
+
+def print_text(text: str) -> None:
+    """Print a line, folded between words."""
+    Console().print(Text(text))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> None:
     """Print a table without the columns in which nothing stands.
 
     Those that are `spare` are left out as far as the terminal is too narrow, and it says so; after that, long
-    texts are folded, and times and the like only where nothing else is left to fold.
+    texts are folded between words, then times and the like too; words are broken only where they do not all
+    fit, the longest ones.
     """
     console = Console()
     columns = {
@@ -60,16 +68,14 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Se
     }
     left_out = []
     for header in spare:
-        if _least(columns) <= console.width:
+        if sum(map(_comfortable, _texts(columns))) <= _room(console.width, columns):
             break
         if columns.pop(header, None):
             left_out.append(header)
-    fits = _least(columns) <= console.width
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header, column in columns.items():
-        least = _least_of(header, column)
-        whole = fits and least == _width(header, column)
-        table.add_column(header, overflow="fold", min_width=least if fits else None, no_wrap=whole)
+    widths = widths_within(_room(console.width, columns), _texts(columns))
+    for header, width in zip(columns, widths, strict=True):
+        table.add_column(header, overflow="fold", width=width)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*map(cell, row))
     console.print(table)
@@ -77,17 +83,43 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Se
         console.print(f"not shown for want of room: {', '.join(left_out)}", style="dim", highlight=False)
 
 
-def _least(columns: Mapping[str, Sequence[str]]) -> int:
-    """Return how wide a terminal must be for these columns."""
-    return sum(_least_of(*column) for column in columns.items()) + _GAP * (len(columns) - 1) + _EDGES
+def widths_within(room: int, columns: Sequence[Sequence[str]]) -> list[int]:
+    """Return how wide each column, its header with it, is to be so that all go into so much room.
+
+    The widest give first. Nothing that is as short as a time is folded if that can be, then no word is
+    broken, then none but the longest.
+    """
+    words = [longest_word(column) for column in columns]
+    most = max(1, room // _FEW)
+    bounds = (list(map(_comfortable, columns)), words, [min(word, most) for word in words])
+    least = next((each for each in bounds if sum(each) <= room), [1] * len(words))
+    widths = list(map(_width, columns))
+    while sum(widths) > room and (could := [n for n, width in enumerate(widths) if width > least[n]]):
+        widths[max(could, key=lambda index: widths[index])] -= 1
+    return widths
 
 
-def _least_of(header: str, column: Sequence[str]) -> int:
-    return min(_width(header, column), max(_WHOLE, cell_len(header)))
+def _texts(columns: Mapping[str, Sequence[str]]) -> list[Sequence[str]]:
+    return [(header, *column) for header, column in columns.items()]
 
 
-def _width(header: str, column: Sequence[str]) -> int:
-    return max(map(cell_len, (header, *column)))
+def _room(width: int, columns: Mapping[str, Sequence[str]]) -> int:
+    """Return what a terminal of a width leaves for the columns of a table."""
+    return width - _GAP * (len(columns) - 1) - _EDGES
+
+
+def _comfortable(column: Sequence[str]) -> int:
+    """Return from which width on only long texts of a column are folded, and those between words."""
+    return max(longest_word(column), min(_width(column), max(_WHOLE, cell_len(column[0]))))
+
+
+def longest_word(column: Sequence[str]) -> int:
+    """Return how wide a column must be so that no word of it is broken."""
+    return max(cell_len(word) for text in column for word in text.split() or [""])
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(map(cell_len, column))
 
 
 def print_heat(heads: Sequence[str], heat: Heat) -> None:

@@ -14,6 +14,8 @@ from flowsched.cli.files import need_settings
 from flowsched.cli.instants import INSTANT, in_utc
 from flowsched.cli.output import format_option, print_json
 from flowsched.cli.people import REASON
+from flowsched.control.words import state_in_words
+from flowsched.errors import LedgerError, NoAnswer
 from flowsched.model import RunState
 from flowsched.ops.logs import stamp
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from flowsched.cli.asking import Asking
+    from flowsched.control.documents import Document
     from flowsched.model import Settings
 
 
@@ -60,9 +64,8 @@ def command(
     if format_ == "json":
         print_json(end.run)
     if end.lost is not None:
-        click.echo(
-            f"flowsched: run {end.run['id']} was {end.run['state']} when last seen; {end.lost}", err=True
-        )
+        was = f"run {end.run['id']} was {state_in_words(end.run['state'])} when last seen"
+        click.echo(f"flowsched: {was}; {end.lost}", err=True)
         return UNEXPECTED
     return FOUND if end.run["state"] in (RunState.FAILED, RunState.IN_DOUBT) else FINE
 
@@ -73,7 +76,9 @@ async def _triggered(
     run: Mapping[str, Any] | None = None
     try:
         async with asking(settings) as ask:
-            run = await ask("POST", "/v1/trigger", fields)
+            # Named before anybody is asked: whoever does it, and how often it is tried, it is the same fire.
+            this_minute = ask.clock.now().replace(second=0, microsecond=0)
+            run = await _claimed(ask, {"at": stamp(this_minute), **fields})
             if wait or ask.alone:
                 return await followed(ask, run, show)
     except asyncio.CancelledError:
@@ -82,6 +87,14 @@ async def _triggered(
         raise
     show(run)
     return Followed(dict(run))
+
+
+async def _claimed(ask: Asking, fields: Mapping[str, str]) -> Document:
+    try:
+        return await ask("POST", "/v1/trigger", fields)
+    except (NoAnswer, LedgerError) as error:
+        same = f"`flowsched trigger {fields['schedule']} --at {fields['at']}`"
+        raise type(error)(f"{error}; {same} asks for the same fire, which is not triggered twice") from error
 
 
 def _say(run: Mapping[str, Any]) -> None:

@@ -68,7 +68,8 @@ def print_summary(runs: Sequence[Run]) -> None:
         click.echo("nothing fired")
         return
     headers = ["fire time (UTC)", "schedule", "flow", "task", "state", "attempts", "instance", "reason"]
-    print_table(headers, [_summary_row(run) for run in reversed(runs)])
+    rows = [_summary_row(run) for run in reversed(runs)]
+    print_table(headers, rows, spare=("task", "flow", "attempts", "instance"))
     sums = Counter(run.state.value for run in runs)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(sums.items()))
     click.echo(f"{len(runs)} runs: {counted}")
