@@ -18,7 +18,7 @@ from tests.soak.conductor import Conductor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.soak.checks import Check
+    from tests.soak.evidence import Check
 
 SHOWN = 20
 """Lines of what is wrong, of each check."""
@@ -31,17 +31,19 @@ SHOWN = 20
 @click.option("--seed", type=click.IntRange(0), help="What happens, and when. Default: a new one, printed.")
 @click.option(
     "--broken",
-    type=click.Choice(["nothing", "reconcile"]),
+    type=click.Choice(["nothing", "reconcile", "pauses"]),
     default="nothing",
-    help="Break flowsched on purpose, to see the soak fail: runs in doubt are sent again without a look.",
+    help="Break flowsched on purpose, to see the soak fail: runs in doubt are sent again without a look, or"
+    " nothing heeds a pause.",
 )
 def main(minutes: float, seed: int | None, broken: str) -> None:
     """Soak a real daemon against a simulated EnOS, on a clock that runs 40 times as fast.
 
     What is done to it follows from the seed: SIGKILL, SIGTERM, edits and broken files, steps of its clock,
-    outages of the gateway and of the ledger, lost replies. How the processes interleave does not. Then all is
-    mended, the daemon comes to rest, and the books are compared: nothing lost, nothing twice. Exits with 1,
-    and keeps the folder, where anything is wrong.
+    outages of the gateway and of the ledger, lost replies; people who pause, resume, trigger, backfill,
+    cancel and resolve, with a daemon and without; a receiver of alerts that hangs. How the processes
+    interleave does not follow from it. Then all is mended, the daemon comes to rest, and the books are
+    compared: nothing lost, nothing twice. Exits with 1, and keeps the folder, where anything is wrong.
     """
     seed = SystemRandom().randrange(10**6) if seed is None else seed
     folder = Path(tempfile.mkdtemp(prefix="flowsched-soak-"))

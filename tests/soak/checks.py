@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from flowsched.model import RunState
+from flowsched.model import MANUAL_ORIGINS, RunState
 from flowsched.retry import SURELY_NOT_PROCESSED
 from flowsched.simulator import Signature, instance_id
+from tests.soak.by_hand import (
+    answered_is_recorded,
+    mistaken,
+    once_each,
+    paused_as_asked,
+    rests,
+    told,
+    wanted,
+)
 from tests.soak.clock import START
+from tests.soak.evidence import Check, Evidence
 from tests.soak.history import stints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from flowsched.model import Attempt, Run
-    from flowsched.simulator import Call, Instance
+    from flowsched.model import Run
+    from flowsched.simulator import Call
     from tests.soak.daemon import Sending
-    from tests.soak.history import Version, Walls
 
 TRIGGERS = frozenset({"flows.trigger", "flows.triggerFromTask"})
 TOO_MANY_REQUESTS = 429
@@ -35,6 +43,7 @@ APART_AT_THE_GATEWAY = 35.0
 
 MAY_FAIL = {
     "attempts used up": re.compile(r"gave up after \d+ attempts?(: |; EnOS has no instance )"),
+    "ended by hand": re.compile(r"(cancelled|resolved) by hand \(\S+\): errand \d+$"),
     "deadline": re.compile(
         r"gave up after \d+ attempts?, as the (next would begin after the deadline|deadline passed)"
         r"|the deadline passed before it could be sent"
@@ -43,38 +52,6 @@ MAY_FAIL = {
     ),
 }
 """Why a run may have failed, after all that was done to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that is there when a soak is over."""
-
-    runs: Sequence[Run]
-    attempts: Mapping[int, Sequence[Attempt]]
-    calls: Sequence[Call]
-    instances: Sequence[Instance]
-    sendings: Sequence[Sending]
-    versions: Sequence[Version]
-    walls: Walls
-    gaps: int
-    """As `flowsched audit` has them; so with surplus."""
-    surplus: int
-    complaints: Sequence[str]
-    """What the daemon did or said that it should not."""
-    restarts: Sequence[float]
-    """In ticks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One question about a soak."""
-
-    name: str
-    figure: str
-    wrong: Sequence[str]
-    """What is wrong, a line each."""
-    counts_as: str = ""
-    """`lost` or `double`, where what is wrong is one of these; each line is one."""
 
 
 def judged(evidence: Evidence) -> list[Check]:
@@ -93,6 +70,13 @@ def judged(evidence: Evidence) -> list[Check]:
         _apart_at_the_gateway(evidence),
         _final(evidence),
         _failed(evidence),
+        rests(evidence),
+        paused_as_asked(evidence),
+        wanted(evidence),
+        once_each(evidence),
+        answered_is_recorded(evidence),
+        told(evidence),
+        Check("people: complaints", str(len(evidence.stumbles)), evidence.stumbles),
         Check("daemon: complaints", str(len(evidence.complaints)), evidence.complaints),
     ]
 
@@ -103,8 +87,8 @@ def _audit(evidence: Evidence) -> Check:
 
 
 def _owed(evidence: Evidence) -> Check:
-    """Each fire time surely inside the time of a schedule has exactly one run."""
-    runs = Counter((run.schedule_id, run.fire_time) for run in evidence.runs)
+    """Each fire time surely inside the time of a schedule has exactly one run that nobody made by hand."""
+    runs = Counter((run.schedule_id, run.fire_time) for run in _automatic(evidence))
     wrong, owed = [], 0
     for stint in stints(evidence.versions, evidence.walls):
         for fire_time in stint.owed():
@@ -123,7 +107,7 @@ def _barrier(evidence: Evidence) -> Check:
             allowing[id_].append(stint)
     wrong = [
         f"run {run.id} of {run.schedule_id} at {run.fire_time:%d %H:%M}, {run.state}"
-        for run in evidence.runs
+        for run in _automatic(evidence)
         if not any(stint.allows(run.fire_time) for stint in allowing[run.schedule_id])
     ]
     return Check("edit barrier", f"{len(evidence.versions)} versions", wrong)
@@ -157,7 +141,13 @@ def _instance_has_one_run(evidence: Evidence) -> Check:
 
 
 def _owners(evidence: Evidence) -> Counter[str]:
-    return Counter(run.predicted_instance for run in evidence.runs if run.state is RunState.TRIGGERED)
+    """Return how many runs own each instance; one that a person denied too early is owned all the same."""
+    owners = Counter(run.predicted_instance for run in evidence.runs if run.state is RunState.TRIGGERED)
+    return Counter(mistaken(evidence)) | owners
+
+
+def _automatic(evidence: Evidence) -> Iterator[Run]:
+    return (run for run in evidence.runs if run.origin not in MANUAL_ORIGINS)
 
 
 def _one_instance_a_minute(evidence: Evidence) -> Check:
@@ -173,10 +163,11 @@ def _one_instance_a_minute(evidence: Evidence) -> Check:
 def _no_send_after_an_instance(evidence: Evidence) -> Check:
     """No trigger is sent that EnOS has an instance for; that it would refuse the second is its merit."""
     made: set[tuple[int | None, int | None]] = set()
+    denied = mistaken(evidence)
     wrong = []
     for call in _triggers(evidence.calls):
         key = (call.flow, call.trigger_time)
-        if key in made and call.signature is Signature.GOOD:
+        if key in made and call.signature is Signature.GOOD and _instance_of(call) not in denied:
             wrong.append(
                 f"call {call.number} for flow {call.flow}, of which there is an instance: {call.outcome}"
             )
@@ -191,7 +182,7 @@ def _recorded(evidence: Evidence) -> Check:
     for run in evidence.runs:
         attempts[run.predicted_instance] += len(evidence.attempts[run.id])
     calls = Counter(
-        instance_id(call.flow, EPOCH + timedelta(milliseconds=call.trigger_time))
+        _instance_of(call)
         for call in _triggers(evidence.calls)
         if call.signature is Signature.GOOD and call.flow and call.trigger_time
     )
@@ -268,6 +259,10 @@ def _failed(evidence: Evidence) -> Check:
                 wrong.append(f"run {run.id} of {run.schedule_id}: {run.reason}")
     figure = ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items()))
     return Check("failed runs, by reason", figure or "0", wrong)
+
+
+def _instance_of(call: Call) -> str:
+    return instance_id(call.flow or 0, EPOCH + timedelta(milliseconds=call.trigger_time or 0))
 
 
 def _triggers(calls: Iterable[Call]) -> Iterator[Call]:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flowsched.model import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.soak.clock import Pace
 
@@ -24,6 +23,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 ANSWER = 60.0
 """Real seconds in which the daemon does what it is told; a drain may take all of them."""
+
+LEDGER_TAKEN = 3
+"""What a daemon exits with whose ledger another process has, or which cannot be used just now."""
+
+STARTS = 120.0
+"""Real seconds for which it is started again and again."""
 
 IN_FORCE = frozenset({"daemon ready", "catalog applied", "catalog unchanged"})
 REFUSED = "catalog refused; the one before stays in force"
@@ -45,23 +50,22 @@ class Sending:
 class Daemon:
     """Starts, signals and hears one process at a time; never two."""
 
-    def __init__(self, folder: Path, pace: Pace, broken: str, secret: str) -> None:
+    def __init__(self, folder: Path, pace: Pace, command: Sequence[str], secret: str) -> None:
         self.sendings: list[Sending] = []
         self.events: Counter[str] = Counter()
         self.complaints: list[str] = []
         self.restarts: list[float] = []
         self.in_force = ""
         """The revision that it was last heard to have in force."""
+        self.heard: list[tuple[str, float]] = []
+        """Each revision that it said to have in force, with when, in ticks."""
         self.refusals: list[str] = []
         self.refused_starts = 0
         """How often it ended with 3 as the ledger could not be used."""
         self._pace = pace
         self._log = (folder / "daemon.log").open("ab")
         self._environ = {**os.environ, "SOAK_ACCESS_KEY": secret}
-        self._command = [
-            *(sys.executable, "-m", "tests.soak.process", str(pace.began), str(pace.speed)),
-            *(str(folder / "offset"), broken, str(folder / "flowsched.yaml")),
-        ]
+        self._command = command
         self._under_way: dict[int, Sending] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -84,12 +88,13 @@ class Daemon:
 
     async def until_ready(self) -> None:
         """Wait until schedules are in force; start it again where the ledger would not be used."""
+        last = time.monotonic() + STARTS
         while not await self.waits(lambda: self._ready or not self.alive) or not self._ready:
-            if self.alive:
+            if self.alive or time.monotonic() > last:
                 self.complaints.append("the daemon was not ready in time")
                 return
             code = await self._end()
-            if code != 3:
+            if code != LEDGER_TAKEN:
                 self.complaints.append(f"the daemon ended with {code} while it started")
                 return
             self.refused_starts += 1
@@ -106,9 +111,9 @@ class Daemon:
         return True
 
     async def kill(self) -> None:
-        """Have the process end at whatever instruction it is at."""
+        """Have the process end at whatever instruction it is at; one that starts may have given up before."""
         self.tell(signal.SIGKILL)
-        await self._expect(-signal.SIGKILL)
+        await self._expect(-signal.SIGKILL, *([] if self._ready else [LEDGER_TAKEN]))
 
     async def stop(self, *, twice: bool = False) -> None:
         """Have the process drain and end, at once where it is told so twice."""
@@ -166,6 +171,7 @@ class Daemon:
             self.complaints.append(json.dumps(event)[:2000])
         if word in IN_FORCE:
             self.in_force = event["revision"]
+            self.heard.append((self.in_force, self._pace.ticks()))
             self._ready = True
         elif word == "daemon stopped":
             self._stopped = True

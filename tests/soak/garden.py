@@ -194,6 +194,8 @@ def _entry(chance: Random) -> Entry:
     if chance.random() < 0.25:
         entry["blackout"] = chance.choice(BLACKOUTS)
     if chance.random() < 0.2:
+        entry["ping"] = f"check-{chance.randint(1, 99)}"
+    if chance.random() < 0.2:
         entry["task"] = chance.randint(1, 9)
     return entry
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from flowsched.model import Catalog, Timing
 
 
+BLUR = 2.0
+"""Seconds by which it is not sure when a step was made."""
+
+
 @dataclass(slots=True)
 class Version:
     """One valid state of the files."""
@@ -76,6 +80,25 @@ class Walls:
             if began <= last and ended >= first:
                 shown += [max(began, first) + offset, min(ended, last) + offset]
         return START + timedelta(seconds=min(shown)), START + timedelta(seconds=max(shown))
+
+    def ticks_of(self, shown: datetime) -> tuple[float, float] | None:
+        """Return the first and the last instant, in ticks, at which it may have shown this; None: at none.
+
+        It shows the same again where it is set back.
+        """
+        seconds = (shown - START).total_seconds()
+        ends = [at for at, _ in self.steps[1:]] + [float("inf")]
+        found = [
+            seconds - offset
+            for (began, offset), ended in zip(self.steps, ends, strict=True)
+            if began - BLUR <= seconds - offset <= ended + BLUR
+        ]
+        return (min(found), max(found)) if found else None
+
+    def surely_after(self, one: datetime, other: datetime) -> bool:
+        """Tell whether the wall clock showed `one` surely later than `other`, whatever was set meanwhile."""
+        first, second = self.ticks_of(one), self.ticks_of(other)
+        return first is not None and second is not None and first[0] > second[1]
 
     def stepped_forward(self, first: float, last: float) -> bool:
         """Tell whether it was set forward between two instants in ticks."""

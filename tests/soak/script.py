@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowsched.simulator import Fault, Order
 from tests.soak.garden import Edit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+T = TypeVar("T")
 
 
 class Act(StrEnum):
@@ -25,23 +27,68 @@ class Act(StrEnum):
     GATEWAY = "gateway"
     LEDGER = "ledger"
     REVOKE = "revoke"
+    PAUSE = "pause"
+    RESUME = "resume"
+    TRIGGER = "trigger"
+    BACKFILL = "backfill"
+    CANCEL = "cancel"
+    RESOLVE = "resolve"
+    ASK = "ask"
+
+
+ERRANDS = frozenset({Act.PAUSE, Act.RESUME, Act.TRIGGER, Act.BACKFILL, Act.CANCEL, Act.RESOLVE, Act.ASK})
+"""What people do with the commands of flowsched, while everything else goes on."""
+
+
+class Way(StrEnum):
+    """How an edit comes to the disk, and who says so."""
+
+    HUP = "SIGHUP"
+    COMMAND = "flowsched reload"
+    UNSAID = "nobody says so"
+    SLOWLY = "a file at a time"
+    SWAP = "a link is swapped"
 
 
 OFTEN = {
     Act.KILL: 7,
     Act.TERM: 4,
-    Act.EDIT: 10,
+    Act.EDIT: 14,
     Act.BAD_EDIT: 2,
     Act.STEP: 5,
     Act.GATEWAY: 5,
     Act.LEDGER: 3,
     Act.REVOKE: 3,
+    Act.PAUSE: 8,
+    Act.RESUME: 6,
+    Act.TRIGGER: 14,
+    Act.BACKFILL: 3,
+    Act.CANCEL: 7,
+    Act.RESOLVE: 4,
+    Act.ASK: 5,
 }
 """How often in two minutes; in any soak at least once."""
 
-GATEWAY = ("closed", "closed", "reset", "reset_processed", "503", "silence", "silence_processed")
-LEDGER = ("locked", "locked_long", "moved")
+HOW: dict[Act, Sequence[str]] = {
+    Act.KILL: ("", "trigger", "", "pause"),
+    Act.EDIT: list(Edit),
+    Act.LEDGER: ("locked", "locked_long", "moved"),
+    Act.GATEWAY: ("closed", "closed", "reset", "reset_processed", "503", "silence", "silence_processed"),
+    Act.PAUSE: (
+        "schedule",
+        "schedule",
+        "schedule for a while",
+        "target for a while",
+        "all for a while",
+        "all",
+    ),
+    Act.TRIGGER: ("now", "past", "failed", "failed", "missed"),
+    Act.CANCEL: ("waiting", "waiting", "triggered"),
+}
+"""How each may be done; of a kill, what somebody has just begun to do. What is triggered by hand is this
+minute, one of the past, or a fire that failed, or that was missed."""
 
+LASTS = {Act.GATEWAY: (0.5, 4.0), Act.BACKFILL: (3.0, 25.0)}
 REACH = 480.0
 """Seconds by which the daemon's clock is wrong at most."""
 
@@ -55,36 +102,52 @@ class Event:
     act: Act
     how: str = ""
     lasts: float = 0.0
-    """Real seconds; for a step the seconds of the soak that the clock is then ahead in all."""
+    """Real seconds; of a backfill, until who has begun it loses patience. Of a step, the seconds of the soak
+    that the clock is then ahead in all."""
     twice: bool = False
-    """Of a kill: again while it starts. Of SIGTERM: a second one. Of an edit or a step: with a kill."""
+    """Of a kill: again while it starts. Of SIGTERM: a second one. Of an edit or a step: with a kill. Of a
+    trigger: it is waited for."""
+    way: Way = Way.HUP
+    """Of an edit."""
 
 
 def script(seed: int, seconds: float) -> list[Event]:
     """Return what happens in so many real seconds, in order."""
     chance = Random(f"script {seed}")  # noqa: S311 - to be repeated
+    decks = {act: _dealt(options, chance) for act, options in HOW.items()}
+    ways = _dealt(list(Way), chance)
     acts = [act for act, often in OFTEN.items() for _ in range(max(1, round(often * seconds / 120)))]
-    events = [_event(act, chance.uniform(0.08, 0.95) * seconds, chance) for act in acts]
-    return sorted(events, key=lambda event: event.at)
+    events = [
+        _event(act, chance.uniform(0.08, 0.95) * seconds, next(decks[act]) if act in decks else "", chance)
+        for act in acts
+    ]
+    return sorted((_on_its_way(event, ways) for event in events), key=lambda event: event.at)
 
 
-def _event(act: Act, at: float, chance: Random) -> Event:
+def _dealt(options: Sequence[T], chance: Random) -> Iterator[T]:
+    """Yield options without end, none twice before all have come."""
+    while True:
+        yield from chance.sample(options, len(options))
+
+
+def _on_its_way(event: Event, ways: Iterator[Way]) -> Event:
+    if event.act is not Act.EDIT:
+        return event
+    way = next(ways)
+    return replace(event, way=way, twice=event.twice and way is Way.HUP)
+
+
+def _event(act: Act, at: float, how: str, chance: Random) -> Event:
     twice = chance.random() < 0.3
     match act:
         case Act.KILL | Act.TERM:
-            return Event(at, act, lasts=_pause(chance), twice=twice)
-        case Act.EDIT:
-            return Event(at, act, chance.choice(list(Edit)), twice=twice)
+            return Event(at, act, how, _pause(chance), twice)
         case Act.STEP:
             return Event(at, act, lasts=chance.uniform(-REACH, REACH), twice=twice)
-        case Act.GATEWAY:
-            return Event(at, act, chance.choice(GATEWAY), chance.uniform(0.5, 4.0))
         case Act.LEDGER:
-            how = chance.choice(LEDGER)
             lasts = chance.uniform(5.5, 8.0) if how == "locked_long" else chance.uniform(0.5, 3.0)
             return Event(at, act, how, lasts)
-        case _:
-            return Event(at, act)
+    return Event(at, act, how, chance.uniform(*LASTS.get(act, (0.0, 0.0))), twice)
 
 
 def _pause(chance: Random) -> float:
