@@ -140,12 +140,21 @@ class Signs:
 def signs_of(path: str | Path) -> Signs | None:
     """Return the signs of the work tree that holds a path; None where there is none. Runs no git.
 
-    Raises OSError where its files cannot be read.
+    None also where git's own files cannot be read, or hold no path.
     """
     real = Path(os.path.realpath(path))
     entry = next((each / ".git" for each in (real, *real.parents) if os.path.lexists(each / ".git")), None)
     if entry is None:
         return None
+    try:
+        signs = _signs_at(entry)
+    except (OSError, ValueError):
+        return None
+    # After a loss of power a file may be there with nothing but zeros in it.
+    return None if any("\0" in str(each) for each in (signs.lock, *signs.head)) else signs
+
+
+def _signs_at(entry: Path) -> Signs:
     folder = entry
     if entry.is_file():  # of a further work tree, or of a submodule
         folder = entry.parent / _line_of(entry).removeprefix("gitdir:").strip()
