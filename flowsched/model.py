@@ -857,7 +857,7 @@ class Status:
     failed: int = 0
     """Runs that failed since the start, without those that a person has ended."""
     broken_channels: Mapping[str, datetime] = field(default_factory=dict)
-    """By alert channel, when its latest message was given up; not those whose latest one was sent."""
+    """By alert channel, since when its attempts are in vain; not those whose latest message was sent."""
     in_doubt_since: datetime | None = None
     """Since when the run in doubt for longest is so, as far as is known; None: none is."""
 

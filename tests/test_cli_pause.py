@@ -74,6 +74,19 @@ def test_a_pause_names_the_runs_that_go_on(stopped: Installation) -> None:
     assert [run["id"] for run in every.json["going_on"]] == [1]
 
 
+def test_a_pause_advises_no_cancel_of_what_is_sent(stopped: Installation) -> None:
+    async def send(ledger: Ledger) -> None:
+        await ledger.begin_attempt(1, 1, SystemClock().now())
+
+    stopped.change(send)
+
+    done = stopped("pause", "hourly", "--reason", "plant closed")
+
+    assert done.out.splitlines()[1:] == [
+        "1 run was claimed before and goes on, sent already: `flowsched runs` shows them"
+    ]
+
+
 def test_what_is_resumed_is_said_with_who_had_paused_it(stopped: Installation) -> None:
     stopped("pause", "--target", "default", "--reason", "plant closed")
     stopped("pause", "nightly", "--reason", "bad input")

@@ -311,7 +311,7 @@ ASTRAY = TargetStatus(name="eu", token_age=None, clock_offset=timedelta(9), cloc
         ({"health": STUCK}, "ledger does not answer, alarms last looked at 99 s ago"),
         ({"health": replace(HEALTH, ledger_error="locked")}, "ledger in trouble: locked"),
         ({"targets": (ASTRAY,)}, "clock of target eu"),
-        ({"broken_channels": {"mail": NOW}}, "alert channel mail: a message was given up at 14:00"),
+        ({"broken_channels": {"mail": NOW}}, "alert channel mail: nothing gets through since 14:00"),
     ],
 )
 def test_what_needs_a_person_is_said(more: dict[str, Any], says: str) -> None:

@@ -47,7 +47,7 @@ BOUND = 20.0
 """Real seconds for what a process is to do."""
 
 ASIDE = {
-    *("resolve", "accept", "record"),
+    *("resolve", "accept", "record", "ping"),
     *("claim_by_hand", "cancel", "pause", "resume", "record_action", "keep_messages"),
 }
 """What people write, or what says nothing of a fire."""

@@ -18,7 +18,7 @@ from flowsched.cli.people import REASON
 from flowsched.clock import SystemClock
 from flowsched.control.words import subject_of
 from flowsched.errors import UsageError
-from flowsched.model import Scope
+from flowsched.model import RunState, Scope
 from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
@@ -94,10 +94,12 @@ def _say(done: dict[str, Any]) -> None:
     if going:
         were = "1 run was" if len(going) == 1 else f"{len(going)} runs were"
         go = "goes" if len(going) == 1 else "go"
-        click.echo(f"{were} claimed before and {go} on; to end what is not sent yet:")
-        for run in going[:MOST_NAMED]:
+        unsent = [run for run in going if run["state"] in (RunState.CLAIMED, RunState.WAITING)]
+        end = "; to end what is not sent yet:" if unsent else ", sent already: `flowsched runs` shows them"
+        click.echo(f"{were} claimed before and {go} on{end}")
+        for run in unsent[:MOST_NAMED]:
             click.echo(
                 f"  flowsched cancel {run['id']} --reason TEXT  ({run['schedule_id']}, {run['state']})"
             )
-        if len(going) > MOST_NAMED:
-            click.echo(f"  and {len(going) - MOST_NAMED} more: `flowsched runs` shows them")
+        if len(unsent) > MOST_NAMED:
+            click.echo(f"  and {len(unsent) - MOST_NAMED} more: `flowsched runs` shows them")

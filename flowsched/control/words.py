@@ -93,7 +93,7 @@ def _needs(status: Status) -> Iterator[str]:
             yield f"clock of target {target.name} and of this machine differ"
     for name, at in status.broken_channels.items():
         since = _when(at, status.at)
-        yield f"alert channel {name}: a message was given up at {since}; try flowsched alert-test {name}"
+        yield f"alert channel {name}: nothing gets through since {since}; try flowsched alert-test {name}"
 
 
 def _in_trouble(ledger_error: str) -> str:

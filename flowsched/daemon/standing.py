@@ -161,8 +161,8 @@ class Board:
                 self._note(run)
             case OverdueSeen(since=since):
                 self._overdue = since
-            case AlertDone(channel=channel, outcome=MessageState.FAILED):
-                self._broken_channels[channel] = self._clock.now()
+            case AlertDone(channel=channel, outcome=MessageState.PENDING | MessageState.FAILED):
+                self._broken_channels.setdefault(channel, self._clock.now())
             case AlertDone(channel=channel, outcome=MessageState.SENT):
                 self._broken_channels.pop(channel, None)
             case Reloaded():
