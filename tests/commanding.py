@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -154,4 +155,6 @@ def on_a_fast_clock(start: str, began: str, speed: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
+    # Whoever has begun this may ignore the signal, and that would be handed on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(on_a_fast_clock(*sys.argv[1:]))

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -23,6 +24,7 @@ from flowsched.model import NextStep, Outcome, RunState
 from tests.builders import T0, a_new_run, an_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 GOOD = """\
@@ -135,6 +137,15 @@ def test_wrong_usage_says_what_is_right_and_exits_with_2(
 
     assert (done.code, done.out) == (2, "")
     assert said in done.err
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """Undo what `flowsched run` leaves behind in the process that it ends in."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 def test_cron_prints_words_and_times(shell: Shell) -> None:
