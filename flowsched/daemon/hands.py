@@ -31,6 +31,7 @@ from flowsched.events import PausesChanged, nobody
 from flowsched.model import SHORT, Action, ActionKind, NextStep, Origin, Outcome, Phase, RunState, Scope
 from flowsched.near import did_you_mean
 from flowsched.ops.logs import stamp
+from flowsched.runner.overlap import CANCEL_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -64,9 +65,6 @@ MOST_FIRES = 10_000
 
 MOST_LOOKED_AT = 500_000
 """Fire times of one range, those included that are left out: of a schedule that fires each minute a year."""
-
-CANCEL_TIMEOUT = 30.0
-"""Real seconds for one cancellation, from when its turn has come."""
 
 LEDGER_PAUSE = 5.0
 """Seconds between two looks for a run that may have been claimed without an answer, and between two tries

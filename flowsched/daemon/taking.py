@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from flowsched.daemon.works import done_before
 from flowsched.errors import LedgerTaken
 from flowsched.ledger import Ledger
 
 if TYPE_CHECKING:
+    import asyncio
+
     from flowsched.clock import Clock
     from flowsched.ops.notify import Systemd
 
@@ -39,15 +41,5 @@ async def ledger_taken(url: str, clock: Clock, stop: asyncio.Event, systemd: Sys
                 said = True
                 log.warning("waiting for the ledger", extra={"problem": str(taken), "seconds": WAIT_AT_MOST})
                 systemd.status(f"waiting: {taken}")
-        if not await _rested(clock, stop):
+        if not await done_before(stop, clock.sleep(ASK_AGAIN)):
             return None
-
-
-async def _rested(clock: Clock, stop: asyncio.Event) -> bool:
-    """Wait until it is worth trying again; False: `stop` was set first."""
-    resting = asyncio.create_task(clock.sleep(ASK_AGAIN))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({resting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (resting, stopping):
-        task.cancel()
-    return not stop.is_set()
