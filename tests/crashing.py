@@ -17,6 +17,7 @@ from flowsched.cli import run
 from flowsched.clock import FastClock
 from flowsched.enos.slots import Call, Progress, Slot
 from flowsched.ledger import Ledger, door
+from flowsched.ledger.moves import Begin, End, Move, Settle
 from flowsched.ledger.thread import LedgerThread, Result
 from flowsched.ops import logs
 from tests.crash_points import AT_A_STEP, CANCEL, LOOK, TOKEN, TRIGGER, Moment, Point
@@ -41,7 +42,7 @@ PRELOADED = [
     "flowsched.config.loader",
     "flowsched.config.settings",
     "flowsched.ledger.session",
-    "httpcore",
+    "flowsched.enos.gateway",
 ]
 cron.zone("UTC")  # which lists all zones, once in a process: here, before it is forked
 
@@ -51,6 +52,9 @@ CALLS = {
     "/flowInstances?action=get": LOOK,
     "/flowInstances?action=cancel": CANCEL,
 }
+
+MOVES: dict[type[Move], str] = {Begin: "begin_attempt", End: "end_attempt", Settle: "settle"}
+"""The methods of `Ledger` that ask for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +187,10 @@ class _Session:
         self._session = session
         self._ambush = ambush
         self._met = False
+        self._moves: list[Move] = []
 
     def run(self, operations: Sequence[Callable[[Books], object]]) -> list[Result]:
+        self._moves = [operation for operation in operations if isinstance(operation, Move)]
         results = self._session.run([*map(self._watched, operations), self._last])
         if self._met:
             self._ambush.strike(Moment.COMMITTED)
@@ -194,7 +200,9 @@ class _Session:
         self._session.close()
 
     def _watched(self, operation: Callable[[Books], object]) -> Callable[[Books], object]:
-        # Each is a function inside of the method of `Ledger` that asks for it.
+        if isinstance(operation, Move):
+            return operation  # as it is, so that those which come at once are carried out together
+        # Each other one is a function inside of the method of `Ledger` that asks for it.
         method = operation.__qualname__.split(".")[1]
 
         def run(books: Books) -> object:
@@ -204,7 +212,11 @@ class _Session:
 
         return run
 
-    def _last(self, _: Books) -> None:
+    def _last(self, books: Books) -> None:
         """Be the last thing of the transaction before its COMMIT."""
+        for move in self._moves:
+            run = books.history.run(move.run_id)
+            if run is not None and run.updated_at == move.at:
+                self._met = self._ambush.wrote(MOVES[type(move)], run) or self._met
         if self._met:
             self._ambush.strike(Moment.BEFORE_COMMIT)

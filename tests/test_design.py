@@ -34,7 +34,8 @@ PURE = ["model.py", "errors.py", "events.py", "causes.py", "traceparent.py",
         "runner/unfinished.py", "config/points.py", "cron/lint.py",
         "config/calendars.py", "config/closed_times.py",
         "enos/signing.py", "enos/requests.py", "enos/replies.py", "enos/readings.py", "enos/meaning.py",
-        "enos/sightings.py", "enos/token_meaning.py", "enos/offsets.py",
+        "enos/sightings.py", "enos/token_meaning.py", "enos/offsets.py", "enos/proxies.py",
+        "enos/messages.py",
         "config/templates.py", "config/urls.py", "config/channels.py",
         *(f"alerts/{name}.py" for name in ("deciding", "gathering", "messages", "pinging", "tries")),
         "control/documents.py", "control/fields.py", "control/who.py", "control/words.py",
@@ -48,13 +49,14 @@ IMPURE_MODULES = {"asyncio", "http", "importlib", "io", "logging", "os", "pathli
                   "shutil", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time",
                   "httpx", "sqlalchemy"}  # fmt: skip
 
-OWNERS = {"httpx": {"enos", "alerts", "control"}, "starlette": "control", "uvicorn": "control",
+OWNERS = {"httpx": {"enos", "alerts", "control"}, "h11": {"enos", "simulator"},
+          "starlette": "control", "uvicorn": "control",
           "prometheus_client": "ops", "opentelemetry": "ops", "watchfiles": "daemon", "smtplib": "alerts",
           "apscheduler": "engine", "sqlalchemy": "ledger", "sqlite3": "ledger",
           "yaml": "config", "jsonschema": "config", "cronsim": "cron", "random": "clock",
           "subprocess": {"git", "alerts"}, "icalendar": "blackouts", "recurring_ical_events": "blackouts",
           "holidays": "blackouts"}  # fmt: skip
-"""What only these rooms may import: of httpx, `enos` for EnOS, the others for what is not EnOS."""
+"""What only these rooms may import. EnOS is called by h11; of httpx, `enos` takes whom TLS trusts."""
 
 
 def modules() -> list[Path]:

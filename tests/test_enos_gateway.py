@@ -11,8 +11,8 @@ import trustme
 
 from flowsched import __version__
 from flowsched.clock import SystemClock
-from flowsched.enos import Gateway, clients, trigger_request
-from flowsched.enos.clients import KEEP_IDLE
+from flowsched.enos import Gateway, connections, trigger_request
+from flowsched.enos.connections import KEEP_IDLE
 from flowsched.enos.signing import call_signature
 from flowsched.errors import ConfigError
 from flowsched.model import Limits, Outcome
@@ -468,7 +468,7 @@ async def test_no_connection_outlives_those_who_wait_for_it() -> None:
 
 
 async def test_a_connection_that_lay_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "KEEP_IDLE", 0.05)
+    monkeypatch.setattr(connections, "KEEP_IDLE", 0.05)
     clock = HandClock()
     async with Wire() as wire:
         limits = Limits(concurrency=1, rate_per_minute=1)

@@ -158,3 +158,7 @@ def test_a_secret_is_masked_before_the_cut() -> None:
 
 def test_a_secret_inside_another_is_masked_whole() -> None:
     assert presentable("abcdef", ["abc", "abcdef"]) == "<secret>"
+
+
+def test_no_secret_masks_nothing() -> None:
+    assert presentable("ab", [""]) == "ab"

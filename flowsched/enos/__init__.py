@@ -1,7 +1,7 @@
 """The remote API: signed calls out, what came of them back.
 
-The only room that imports httpx, and it does so only when `Gateway` is asked for: the pure half of this
-door (`trigger_request`, `predicted_instance`, `calls_for`) costs nothing to import.
+The only room that calls EnOS, over asyncio and h11. What does so is imported only when `Gateway` is asked for:
+the pure half of this door (`trigger_request`, `predicted_instance`, `calls_for`) costs nothing to import.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in {"Gateway", "Turn"}:
-        from flowsched.enos import gateway  # noqa: PLC0415 - half a second of httpx, for those who call
+        from flowsched.enos import gateway  # noqa: PLC0415 - TLS and h11, for those who call
 
         return getattr(gateway, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

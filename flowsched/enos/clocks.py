@@ -44,6 +44,8 @@ class ClockComparison:
 
     def _say(self, offset: Offset, now: float) -> None:
         word = word_due(beyond=offset.beyond(self._tolerance), said_at=self._said_at, now=now)
+        if word is None:
+            return
         facts = {
             "target": self._target,
             "seconds": round(offset.about.total_seconds(), 1),
@@ -52,6 +54,6 @@ class ClockComparison:
         if word is Word.APART:
             self._said_at = now
             log.error("clock of this machine and the gateway's differ by more than allowed", extra=facts)
-        elif word is Word.TOGETHER:
+        else:
             self._said_at = None
             log.warning("clock of this machine and the gateway's agree again", extra=facts)

@@ -9,16 +9,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flowsched.enos.caller import trace_headers
-from flowsched.enos.clients import client_builder
+from flowsched.enos.calls import Call, Progress
 from flowsched.enos.clocks import ClockComparison
 from flowsched.enos.meaning import meaning_of, meaning_of_cancel
 from flowsched.enos.replies import NoReply
 from flowsched.enos.requests import cancel_request, look_up_request
 from flowsched.enos.sightings import sighting_of, unclear
 from flowsched.enos.signed import SignedCalls
-from flowsched.enos.slots import Call, Progress, Slot
+from flowsched.enos.slots import Slot
 from flowsched.enos.tokens import TokenKeeper
 from flowsched.enos.turns import Place, Turnstile
+from flowsched.enos.ways import way_to
 from flowsched.model import Sighting
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Gateway:
         clock_tolerance: timedelta = timedelta(seconds=30),
         exports_spans: bool = False,
     ) -> None:
-        """Make no connection yet. Raises ConfigError where the target can never be called (`clients`).
+        """Make no connection yet. Raises ConfigError where the target can never be called (`ways`).
 
         `clock_tolerance` is how far this machine's clock and the gateway's may differ before that is logged
         as an error. `exports_spans` is what `traceparent` tells of the span that it names.
@@ -56,7 +57,7 @@ class Gateway:
         self.target = target
         self._clock = clock
         self._turnstile = Turnstile(target.limits, clock)
-        self._build = client_builder(target)
+        self._way = way_to(target)
         self._idle: list[Slot] = []
         self._comparison = ClockComparison(target.name, clock_tolerance, clock)
         self._tokens = TokenKeeper(access_key, secret_key, self._post, clock)
@@ -99,30 +100,30 @@ class Gateway:
         """
         try:
             async with self._turnstile.place(urgent=urgent) as place:
-                slot = self._idle.pop() if self._idle else Slot(self._build)
+                slot = self._idle.pop() if self._idle else Slot(self._way)
                 try:
                     yield Turn(self._calls, slot, place)
                 finally:
                     self._idle.append(slot)
         finally:  # for those as well who leave without a turn: they may have been the last to wait
-            await self._close_idle_unless_wanted()
+            self._close_idle_unless_wanted()
 
     async def aclose(self) -> None:
         """Close all connections. No turn may be under way, or be asked for any more."""
         await self._tokens.aclose()
-        await self._close_idle_unless_wanted()
+        self._close_idle_unless_wanted()
 
-    async def _close_idle_unless_wanted(self) -> None:
+    def _close_idle_unless_wanted(self) -> None:
         while self._idle and not self._turnstile.waiting:
-            await self._idle.pop().aclose()
+            self._idle.pop().close()
 
     async def _post(self, path: str, body: bytes) -> Reply | NoReply:
         """Call the token service, on a connection of its own: it is seldom, and serves many turns."""
-        slot = Slot(self._build)
+        slot = Slot(self._way)
         try:
-            return await self._send(slot, Call("POST", self.target.url + path, {}, body), Progress())
+            return await self._send(slot, Call("POST", path, {}, body), Progress())
         finally:
-            await slot.aclose()
+            slot.close()
 
     async def _send_for_run(self, slot: Slot, call: Call, progress: Progress) -> Reply | NoReply:
         """Send, naming the run that it is for; the signature does not count headers (enos-api 7.2)."""

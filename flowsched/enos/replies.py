@@ -8,12 +8,13 @@ from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 LONGEST_BODY = 64 * 1024
 """Bytes of a reply that says what came of a call: far more than any needs."""
@@ -128,22 +129,29 @@ def presentable(detail: str, secrets: Iterable[str]) -> str:
     Nor are they there in the forms in which a server may echo what it got in a URL, in HTML, JSON or base64.
     Masking comes before cutting, lest half a secret survive at the edge.
     """
-    forms = {form for secret in secrets if secret for form in _forms(secret)}
+    # No form is shorter than its secret: most details have no room for a token.
+    fitting = (secret for secret in secrets if 0 < len(secret) <= len(detail))
+    forms = {form for secret in fitting for form in _forms(secret)}
     for form in sorted(forms, key=len, reverse=True):
         detail = detail.replace(form, "<secret>")
-    line = " ".join("".join(c if c.isprintable() else " " for c in detail).split())
+    if not detail.isprintable():
+        detail = "".join(c if c.isprintable() else " " for c in detail)
+    line = " ".join(detail.split())
     return line if len(line) <= LONGEST_DETAIL else f"{line[: LONGEST_DETAIL - 3]}..."
 
 
-def _forms(secret: str) -> Iterator[str]:
-    yield secret
-    for kept in ("", "/"):
-        yield quote(secret, safe=kept)
-    yield escape(secret)
-    yield json.dumps(secret)[1:-1]
+@lru_cache(maxsize=64)
+def _forms(secret: str) -> tuple[str, ...]:
     encoded = b64encode(secret.encode()).decode()
-    yield encoded
-    yield encoded.rstrip("=")
+    return (
+        secret,
+        quote(secret, safe=""),
+        quote(secret, safe="/"),
+        escape(secret),
+        json.dumps(secret)[1:-1],
+        encoded,
+        encoded.rstrip("="),
+    )
 
 
 def _seconds(text: str) -> timedelta | None:
@@ -158,6 +166,7 @@ def _until(text: str, now: datetime) -> timedelta | None:
     return None if at is None else at - now
 
 
+@lru_cache(maxsize=8)
 def _http_date(text: str) -> datetime | None:
     try:
         at = parsedate_to_datetime(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -37,7 +38,13 @@ class TriggerRequest:
     @property
     def url_target(self) -> str:
         """Path and query as they stand in the request line."""
-        return f"{self.path}?{urlencode(self.query, quote_via=quote, safe='')}"
+        return _url_target(self.path, self.query)
+
+
+@lru_cache(maxsize=64)
+def _url_target(path: str, query: tuple[tuple[str, str], ...]) -> str:
+    """Return path and query encoded, which for all triggers of a target are the same."""
+    return f"{path}?{urlencode(query, quote_via=quote, safe='')}"
 
 
 def milliseconds(instant: datetime) -> int:

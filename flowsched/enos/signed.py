@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from flowsched.enos.calls import Call, Progress
 from flowsched.enos.faults import noted
 from flowsched.enos.meaning import TokenRefused
 from flowsched.enos.replies import NoReply, presentable
 from flowsched.enos.signing import call_signature
-from flowsched.enos.slots import Call, Progress
 from flowsched.enos.stamps import stamps_of
 from flowsched.model import Answer, Outcome, Sighting
 
@@ -117,8 +117,7 @@ class SignedCalls:
         signature = call_signature(token, request.query, request.body, stamp, self._secret_key)
         attempt.hidden += (token, signature)
         headers = {"apim-accesstoken": token, "apim-signature": signature, "apim-timestamp": str(stamp)}
-        url = self.target.url + request.url_target
-        return Call(request.method, url, headers, request.body, request.longest_reply)
+        return Call(request.method, request.url_target, headers, request.body, request.longest_reply)
 
 
 @dataclass(slots=True)
@@ -151,4 +150,5 @@ def _masked(found: Found, hidden: list[str]) -> Found:
     if isinstance(found, Sighting):
         started, ended = (time and presentable(time, hidden) for time in (found.started, found.ended))
         found = replace(found, started=started, ended=ended)
-    return replace(found, detail=presentable(found.detail, hidden))
+    detail = presentable(found.detail, hidden)
+    return found if detail == found.detail else replace(found, detail=detail)

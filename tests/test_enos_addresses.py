@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowsched.enos import addresses
+from flowsched.enos.addresses import in_turn, opened
+from tests.fakes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOST = "enos.example"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["1.1.1.1"], ["1.1.1.1"]),
+        (["::1", "::1", "1.1.1.1", "1.1.1.1"], ["::1", "1.1.1.1"]),
+        (["::1", "::2", "::3", "1.1.1.1", "1.1.1.2"], ["::1", "1.1.1.1", "::2", "1.1.1.2", "::3"]),
+        (["1.1.1.1", "1.1.1.2", "::1"], ["1.1.1.1", "::1", "1.1.1.2"]),
+    ],
+)
+def test_the_families_are_tried_in_turn(given: list[str], expected: list[str]) -> None:
+    assert in_turn(given) == expected
+
+
+def resolves_to(monkeypatch: pytest.MonkeyPatch, *found: str) -> None:
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        assert host == HOST
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+
+
+@contextmanager
+def listening(address: str, port: int = 0, backlog: int = 100) -> Iterator[socket.socket]:
+    with socket.create_server((address, port), backlog=backlog) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+@contextmanager
+def silent(address: str, port: int) -> Iterator[None]:
+    """Have an address that neither takes nor refuses a connection: its queue is full."""
+    with listening(address, port, backlog=0):
+        queued = [socket.socket() for _ in range(4)]
+        for one in queued:
+            one.setblocking(False)
+            one.connect_ex((address, port))
+        yield
+        for one in queued:
+            one.close()
+
+
+def port_of(listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    return port
+
+
+async def test_the_first_address_that_answers_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening("127.0.0.3") as listener, listening("127.0.0.4", port_of(listener)) as other:
+        resolves_to(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.4")
+
+        transport, _ = await opened(asyncio.Protocol, HOST, port_of(listener))
+
+        assert transport.get_extra_info("peername")[0] == "127.0.0.3"
+        with pytest.raises(BlockingIOError):
+            other.accept()
+        transport.abort()
+
+
+async def test_an_address_that_is_silent_holds_up_the_next_only_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(addresses, "NEXT_ADDRESS", 0.01)
+    with listening("127.0.0.3") as listener, silent("127.0.0.2", port_of(listener)):
+        resolves_to(monkeypatch, "127.0.0.2", "127.0.0.3")
+
+        transport, _ = await opened(asyncio.Protocol, HOST, port_of(listener))
+
+        assert transport.get_extra_info("peername")[0] == "127.0.0.3"
+        await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()}, within=1)
+        transport.abort()
+
+
+async def test_where_none_answers_it_is_said_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening("127.0.0.3") as listener:
+        port = port_of(listener)
+    resolves_to(monkeypatch, "127.0.0.2", "127.0.0.3")
+
+    with pytest.raises(ConnectionRefusedError, match=r"127\.0\.0\.2"):
+        await opened(asyncio.Protocol, HOST, port)
+
+
+async def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolves_to(monkeypatch)
+    with listening("127.0.0.3") as listener:
+        transport, _ = await opened(asyncio.Protocol, "127.0.0.3", port_of(listener))
+        transport.abort()
+
+
+async def test_no_socket_stays_of_those_that_lost_or_were_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "NEXT_ADDRESS", 0)
+    made: list[asyncio.BaseTransport] = []
+
+    class Noted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    with listening("127.0.0.3") as listener, listening("127.0.0.4", port_of(listener)):
+        resolves_to(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.4")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            for steps in range(25):
+                attempt = asyncio.create_task(opened(Noted, HOST, port_of(listener)))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                attempt.cancel()
+                await asyncio.wait([attempt])
+                kept = [] if attempt.cancelled() else [attempt.result()[0]]
+                await eventually(lambda kept=kept: all(t.is_closing() for t in made if t not in kept))  # type: ignore[misc]
+                for transport in kept:
+                    transport.abort()
+            await asyncio.sleep(0)
+            gc.collect()
+
+    assert made
