@@ -1,7 +1,7 @@
 """The remote API: signed calls out, what came of them back.
 
-The only room that calls EnOS, over asyncio and h11. What does so is imported only when `Gateway` is asked for:
-the pure half of this door (`trigger_request`, `predicted_instance`, `calls_for`) costs nothing to import.
+The only room that calls EnOS, over asyncio and h11. What does so is imported only when `Gateway` is asked
+for: the pure half of this door (`trigger_request`, `predicted_instance`, `calls_for`) costs nothing.
 """
 
 from __future__ import annotations
