@@ -11,6 +11,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+_CHANCE = random.SystemRandom()
+"""The system's generator: daemons started together must not agree."""
+
 
 class Clock(Protocol):
     """What the shells of the house need of time and chance."""
@@ -44,8 +47,8 @@ class SystemClock:
         await asyncio.sleep(max(0.0, seconds))
 
     def draw(self) -> float:
-        """Draw from the system's generator: daemons started together must not agree."""
-        return random.SystemRandom().random()
+        """Draw from the system's generator."""
+        return _CHANCE.random()
 
 
 class FastClock:
@@ -74,4 +77,4 @@ class FastClock:
 
     def draw(self) -> float:
         """Draw from the system's generator."""
-        return random.SystemRandom().random()
+        return _CHANCE.random()

@@ -362,6 +362,33 @@ async def test_a_closed_time_expects_what_goes_out_after_it() -> None:
     assert await seen.expected() == (T0 + 2 * DAY + NIGHT + PATIENCE).timestamp()
 
 
+async def test_schedules_that_share_a_timing_are_each_expected_by_their_own_rules() -> None:
+    jitter = timedelta(minutes=5)
+    seen = Monitored(
+        a_schedule("a"),
+        a_schedule("b"),
+        a_schedule("closed", blackout=closed((T0, T0 + 2 * DAY))),
+        a_schedule("closed-for-long", blackout=closed((T0, T0 + 3 * DAY))),
+        a_schedule("jittery", jitter=jitter),
+        a_schedule("ahead"),
+    )
+    seen.stands(last_success={"ahead": T0 + NIGHT})
+
+    expected = {
+        id_: await seen.expected(id_) for id_ in ("a", "b", "closed", "closed-for-long", "jittery", "ahead")
+    }
+
+    due = T0 + NIGHT + PATIENCE
+    assert expected == {
+        "a": due.timestamp(),
+        "b": due.timestamp(),
+        "closed": (due + 2 * DAY).timestamp(),
+        "closed-for-long": (due + 3 * DAY).timestamp(),
+        "jittery": (due + jitter).timestamp(),
+        "ahead": (due + DAY).timestamp(),
+    }
+
+
 @pytest.mark.parametrize("more", [{"enabled": False}, {"ends_at": T0 + ON_TIME}])
 async def test_nothing_is_expected_of_a_schedule_that_fires_no_more(more: dict[str, Any]) -> None:
     seen = Monitored(a_schedule())

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from datetime import UTC, datetime
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -136,6 +137,91 @@ def test_a_reader_that_went_away_ends_nobody() -> None:
     logs.flush()
 
     assert [thread for thread in threading.enumerate() if thread.name == "log"] == before
+
+
+class Slow(io.StringIO):
+    """A stream that counts what is written to it at once, and takes nothing until told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = threading.Event()
+        self.writes: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.reads.wait(10)
+        text.encode()
+        self.writes.append(text)
+        return super().write(text)
+
+
+def test_what_has_gathered_is_written_at_once_and_in_order() -> None:
+    stream = Slow()
+    logs.configure(stream, CLOCK)
+    for number in range(500):
+        log.info("event", extra={"number": number})
+    stream.reads.set()
+
+    lines = said(stream).splitlines()
+
+    assert [json.loads(line)["number"] for line in lines] == list(range(500))
+    assert len(stream.writes) <= 2  # the first line may have gone before the others were there
+
+
+def test_a_line_that_the_stream_cannot_take_costs_no_other() -> None:
+    stream = Slow()
+    logs.configure(stream, CLOCK)
+    for name in ("before", "no \udcff text", "after"):
+        log.info("event", extra={"file": name})
+    stream.reads.set()
+
+    lines = said(stream).splitlines()
+
+    assert [json.loads(line)["file"] for line in lines] == ["before", "after"]
+
+
+def test_all_threads_lines_are_written_once() -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK)
+
+    def talk(who: int) -> None:
+        for number in range(300):
+            log.info("event", extra={"who": who, "number": number})
+            if not number % 50:
+                logs.flush()
+
+    threads = [threading.Thread(target=talk, args=(who,)) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    events = [json.loads(line) for line in said(stream).splitlines()]
+    for who in range(4):
+        assert [event["number"] for event in events if event["who"] == who] == list(range(300))
+
+
+@pytest.mark.parametrize("form", list(logs.Form))
+def test_values_are_written_as_they_are(form: logs.Form) -> None:
+    stream = io.StringIO()
+    logs.configure(stream, CLOCK, form=form)
+
+    extra = {"state": RunState.FAILED, "ok": True, "level_": Kind.TWO, "seconds": 0.5, "names": ["a", "b"]}
+    log.info("event", extra=extra | {"at": datetime(2026, 1, 2, 3, 4, 5, 999, tzinfo=UTC), "none": None})
+
+    assert (
+        said(stream)
+        == {
+            logs.Form.JSON: '{"time": "2026-03-29T01:00:00.250Z", "level": "info", "event": "event", '
+            '"state": "failed", "ok": true, "level_": 2, "seconds": 0.5, "names": "[\'a\', \'b\']", '
+            '"at": "2026-01-02T03:04:05.000Z"}\n',
+            logs.Form.TEXT: "01:00:00Z event  state=failed ok=True level_=2 seconds=0.5 "
+            "names=\"['a', 'b']\" at=2026-01-02T03:04:05.000Z\n",
+        }[form]
+    )
+
+
+class Kind(IntEnum):
+    TWO = 2
 
 
 def test_a_field_cannot_take_the_place_of_what_every_event_has() -> None:

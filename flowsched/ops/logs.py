@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from contextlib import suppress
+import re
+from collections import deque
 from datetime import datetime
 from enum import StrEnum
-from queue import Full, Queue
-from threading import Thread
+from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, TextIO
 
 from flowsched.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from flowsched.clock import Clock
 
@@ -31,8 +31,23 @@ _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, loggin
 BACKLOG = 10_000
 """Lines that may wait for a reader who does not read; what comes beyond is counted, and the count is told."""
 
+GATHERED = 0.02
+"""Real seconds in which the lines that follow one gather, to be written in one go: each write by the thread
+takes the interpreter away from the loop, which in a burst has the calls of a thousand fires to make."""
+
 FAREWELL = 2.0
 """Real seconds for the last lines to be read in, when the process ends."""
+
+_NUMBERS = (bool, int, float)
+
+_AS_THEY_ARE = frozenset({str, *_NUMBERS})
+
+_TO_SECONDS, _TO_MILLISECONDS = len("2026-11-21T02:30:00"), len("2026-11-21T02:30:00.000")
+"""Of what `datetime.isoformat` returns."""
+
+_AMBIGUOUS = re.compile('[ "=]')
+
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Form(StrEnum):
@@ -76,6 +91,8 @@ def configure(
     handler = _Outbox(stream)
     handler.setFormatter(JournalFormatter(formatter) if journal else formatter)
     least = logging.getLevelNamesMapping()[level.upper()]
+    # What nobody is shown need not be found out for each event.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(least, logging.WARNING))
@@ -98,32 +115,39 @@ def flush() -> None:
 
 
 class _Outbox(logging.Handler):
-    """Formats at once, and has a thread of its own write the lines."""
+    """Formats at once, and has a thread of its own write the lines, in one go all that wait."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: Queue[str] = Queue(BACKLOG)
+        self._lines: deque[str] = deque()
+        """What is not written yet, with what is being written."""
+        self._there_are_some = Event()
+        self._hurry = Event()
+        self._all_written = Condition()
         self._lost = 0
         Thread(target=self._write_all, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Leave the line to the thread; count it where too many wait. Raises nothing, whatever was logged."""
-        try:
-            if self._lost:
-                self._tell_of_the_lost(record)
-            self._lines.put_nowait(self._written(record))
-        except Full:
+        if len(self._lines) >= BACKLOG:
             self._lost += 1
+            return
+        if self._lost:
+            self._tell_of_the_lost(record)
+        self._lines.append(self._written(record))
+        if not self._there_are_some.is_set():
+            self._there_are_some.set()
 
     def flush(self) -> None:
         """Wait as the module's `flush` says; logging itself does so when the process ends."""
-        with self._lines.all_tasks_done:
-            self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, FAREWELL)
+        self._hurry.set()
+        with self._all_written:
+            self._all_written.wait_for(lambda: not self._lines, FAREWELL)
 
     def _tell_of_the_lost(self, record: logging.LogRecord) -> None:
         text = f"log lines lost, as nobody read them: {self._lost}"
-        self._lines.put_nowait(self.format(_instead_of(record, text)))
+        self._lines.append(self.format(_instead_of(record, text)))
         self._lost = 0
 
     def _written(self, record: logging.LogRecord) -> str:
@@ -136,12 +160,28 @@ class _Outbox(logging.Handler):
 
     def _write_all(self) -> None:
         while True:
-            line = self._lines.get()
-            # Whoever closed the other end has no use for the line; the daemon goes on without a reader.
-            with suppress(OSError, ValueError):
-                self._stream.write(line + "\n")
-                self._stream.flush()
-            self._lines.task_done()
+            self._there_are_some.wait()
+            self._there_are_some.clear()  # before they are taken: what comes later sets it again
+            lines = list(self._lines)  # which stay there, and count, until they are written
+            self._write(lines)
+            for _ in lines:
+                self._lines.popleft()
+            with self._all_written:
+                self._all_written.notify_all()
+            self._hurry.wait(GATHERED)
+            self._hurry.clear()
+
+    def _write(self, lines: Sequence[str]) -> None:
+        try:
+            self._stream.write("".join(f"{line}\n" for line in lines))
+            self._stream.flush()
+        except UnicodeError:  # in one of them; none is written
+            if len(lines) > 1:
+                for line in lines:
+                    self._write([line])
+        except (OSError, ValueError):
+            # Whoever closed the other end has no use for the lines; the daemon goes on without a reader.
+            return
 
 
 def _instead_of(record: logging.LogRecord, text: str) -> logging.LogRecord:
@@ -157,15 +197,15 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the event as one line of JSON."""
-        event: dict[str, object] = {
+        head = {
             "time": stamp(self._clock.now()),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
-        event = event | {name: _plain(value) for name, value in _fields(record)} | event
+        event = {**head, **_fields(record), **head}
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(event, ensure_ascii=False)
+        return _encoded(event)
 
 
 class TextFormatter(logging.Formatter):
@@ -183,7 +223,7 @@ class TextFormatter(logging.Formatter):
         if self._coloured and (colour := _COLOURS.get(record.levelno)):
             event = f"\x1b[{colour}m{event}\x1b[0m"
         time = f"{self._clock.now():%H:%M:%S}Z " if self._clock else ""
-        fields = " ".join(f"{name}={_shown(_plain(value))}" for name, value in _fields(record))
+        fields = " ".join([f"{name}={_shown(value)}" for name, value in _fields(record).items()])
         traceback = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
         return f"{time}{event}{fields and '  '}{fields}{traceback}"
 
@@ -203,22 +243,23 @@ class JournalFormatter(logging.Formatter):
 
 def stamp(instant: datetime) -> str:
     """Return a UTC instant as `2026-11-21T02:30:00Z`, with milliseconds where it has any."""
-    precision = "milliseconds" if instant.microsecond else "seconds"
-    return instant.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+    return f"{instant.isoformat()[: _TO_MILLISECONDS if instant.microsecond else _TO_SECONDS]}Z"
 
 
-def _fields(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
-    for name, value in vars(record).items():
-        if name not in _NOT_FIELDS and value is not None:
-            yield name, value
+def _fields(record: logging.LogRecord) -> dict[str, str | float]:
+    return {
+        name: value if type(value) in _AS_THEY_ARE else _plain(value)
+        for name, value in vars(record).items()
+        if value is not None and name not in _NOT_FIELDS
+    }
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> str | float:
     if isinstance(value, datetime):
         return stamp(value)
-    return value if isinstance(value, bool | int | float) else str(value)
+    return value if isinstance(value, _NUMBERS) else str(value)
 
 
-def _shown(value: object) -> str:
+def _shown(value: str | float) -> str:
     text = printable(str(value))
-    return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=') else text
+    return json.dumps(text, ensure_ascii=False) if not text or _AMBIGUOUS.search(text) else text

@@ -94,13 +94,13 @@ class Successes:
             for known in (self._expected, self._held, self._skipped, self._resumed):
                 known.pop(gone, None)
         schedules, pauses = tuple(catalog.schedules.values()), Pauses((*self._past, *status.pauses))
-        breath = 0.0
+        breath, ahead = 0.0, _Ahead()
         for first in range(0, len(schedules), AT_ONCE):
             some = schedules[first : first + AT_ONCE]
             wanted = [one for one in self._wanted(some, pauses, status) if self._is_news(*one)]
             await self._clock.sleep(breath)
             if wanted:
-                self._expected.update(await asyncio.to_thread(_worked_out, wanted))
+                self._expected.update(await asyncio.to_thread(ahead.of, wanted))
             breath = BREATH if wanted else 0.0
         self._past = ()  # what they covered is noted, and those that last are in the status
 
@@ -153,21 +153,38 @@ class Successes:
 
     def _is_news(self, schedule: Schedule, after: datetime) -> bool:
         known = self._expected.get(schedule.id)
-        return known is None or known.after != after or known.schedule != schedule
+        if known is None or known.after != after:
+            return True
+        return known.schedule is not schedule and known.schedule != schedule
 
 
-def _worked_out(wanted: Sequence[tuple[Schedule, datetime]]) -> dict[str, _Expected]:
-    return {schedule.id: _Expected(schedule, after, _by(schedule, after)) for schedule, after in wanted}
+class _Ahead:
+    """What lies ahead of schedules, as it is worked out once for all that share a timing and a blackout."""
+
+    def __init__(self) -> None:
+        self._out_at: dict[tuple[Timing, int, datetime], datetime | None] = {}
+
+    def of(self, wanted: Sequence[tuple[Schedule, datetime]]) -> dict[str, _Expected]:
+        """Return, by schedule, what is expected after an instant."""
+        return {
+            schedule.id: _Expected(schedule, after, self._by(schedule, after)) for schedule, after in wanted
+        }
+
+    def _by(self, schedule: Schedule, after: datetime) -> datetime | None:
+        """Return when the next fire has had all of its time; None: there is none that can be told."""
+        # Blackouts are compared by what they are, not by what they say: that can be thousands of days.
+        shared = schedule.timing, id(schedule.blackout), after
+        if shared not in self._out_at:
+            self._out_at[shared] = _next_out(schedule, after)
+        out_at, policy = self._out_at[shared], schedule.retry
+        return out_at and out_at + schedule.jitter + policy.deadline + policy.attempt_timeout
 
 
-def _by(schedule: Schedule, after: datetime) -> datetime | None:
-    """Return when the next fire has had all of its time; None: there is none that can be told."""
+def _next_out(schedule: Schedule, after: datetime) -> datetime | None:
     try:
-        out_at = timeline.next_out(schedule, after)
+        return timeline.next_out(schedule, after)
     except Exception:  # noqa: BLE001 - a calendar that cannot be read; the engine says so when it is to fire
         return None
-    policy = schedule.retry
-    return out_at and out_at + schedule.jitter + policy.deadline + policy.attempt_timeout
 
 
 def _written(

@@ -43,7 +43,7 @@ class Carriers:
         before = set(self._of[run.id])
         for task in before.difference(unless):
             task.cancel()
-        task = asyncio.create_task(_after(before, work))
+        task = asyncio.create_task(_after(before, work) if before else work())
         self._of[run.id][task] = run.claimed_at
         task.add_done_callback(lambda done: self._drop(run.id, done))
 
@@ -63,6 +63,5 @@ class Carriers:
 
 async def _after(before: Collection[asyncio.Task[None]], work: Work) -> None:
     # Cancelled itself, it may end before them: whoever comes next waits for all that are there.
-    if before:
-        await asyncio.wait(before)
+    await asyncio.wait(before)
     await work()

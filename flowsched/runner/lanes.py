@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from flowsched.retry import APART
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from flowsched.clock import Clock
@@ -61,12 +62,12 @@ class Lane:
         self._catching_up = False
         self._to_catch_up: list[tuple[datetime, int, asyncio.Future[None]]] = []
 
-    @asynccontextmanager
-    async def order(self, run: Run) -> AsyncIterator[None]:
+    def order(self, run: Run) -> AbstractAsyncContextManager[None]:
         """Have runs of the past carried one by one, of those that wait the oldest fire first."""
-        if run.origin not in AFTER_THE_OTHERS:
-            yield
-            return
+        return self._after_older(run) if run.origin in AFTER_THE_OTHERS else nullcontext()
+
+    @asynccontextmanager
+    async def _after_older(self, run: Run) -> AsyncIterator[None]:
         await self._wait_for_older(run)
         try:
             yield
@@ -116,9 +117,13 @@ class Lane:
         now = self._clock.now()
         # Never early, whatever the wall clock says after a step back: else it would pass for well spaced.
         late = max(0.0, (now - run.due_at).total_seconds())
+        due = self._clock.monotonic() - late
+        if not self._busy and not self._waiting and self._opens(due) <= self._clock.monotonic():
+            self._busy = True
+            return True
         rank = (run.origin in AFTER_THE_OTHERS, run.due_at.timestamp(), run.id)
         admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, _Waiter(rank, self._clock.monotonic() - late, admitted))
+        heapq.heappush(self._waiting, _Waiter(rank, due, admitted))
         self._arrange()
         if admitted.done():
             return admitted.result()
@@ -149,16 +154,16 @@ class Lane:
             heapq.heappop(self._waiting)
         if self._busy or not self._waiting:
             return
-        wait = self._opens(self._waiting[0]) - self._clock.monotonic()
+        wait = self._opens(self._waiting[0].due) - self._clock.monotonic()
         if wait > 0:
             self._alarm = asyncio.create_task(self._arrange_after(wait))
         else:
             self._busy = True
             heapq.heappop(self._waiting).admitted.set_result(True)
 
-    def _opens(self, waiter: _Waiter) -> float:
-        """Return from when on, by the monotonic clock, it may be admitted."""
-        if waiter.due >= self._last + SPACING - GRACE:
+    def _opens(self, due: float) -> float:
+        """Return from when on one that was due then may be admitted, both by the monotonic clock."""
+        if due >= self._last + SPACING - GRACE:
             return float("-inf")
         return self._last + SPACING
 

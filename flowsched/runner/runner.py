@@ -246,6 +246,8 @@ class Runner:
             at, meant = run.due_at, run.due_at - run.fire_time
         else:
             at, meant = run.retry_at, run.retry_at - run.updated_at
+        if at <= self._clock.now():
+            return
         # No longer than was meant, should the clock step back meanwhile; sooner, should it step forward.
         latest = self._clock.monotonic() + meant.total_seconds()
         while True:
