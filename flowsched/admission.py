@@ -31,8 +31,7 @@ class Due(NamedTuple):
     """What is to be noted of its run; set exactly where a blackout has deferred the fire."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """The decision about one fire time: `claimed`, to be sent, or `missed` or `skipped` with its reason."""
 
     fire_time: datetime

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from apscheduler.events import EVENT_JOB_SUBMITTED
 
-from flowsched.engine.alarms import LOOK_AGAIN, Alarm, Executor, Scheduler
+from flowsched.engine.alarms import AT_ONCE, LOOK_AGAIN, Alarm, Executor, Scheduler
 from flowsched.model import Timing
 from tests.fakes import HandClock, a_moment, eventually
 
@@ -30,8 +32,8 @@ class Bench:
     def _ring(self, alarm: Alarm) -> None:
         self.rang.append((alarm.timing.cron, self.clock.now()))
 
-    def put(self, *expressions: str) -> None:
-        self.scheduler.put([Alarm(Timing(expression, "UTC")) for expression in expressions])
+    async def put(self, *expressions: str) -> None:
+        await self.scheduler.put([Alarm(Timing(expression, "UTC")) for expression in expressions])
 
     async def pass_minutes(self, count: int) -> None:
         for _ in range(count):
@@ -42,14 +44,14 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
-    bench.put()
+    await bench.put()
     yield bench
     bench.scheduler.stop()
     await asyncio.sleep(0)
 
 
 async def test_it_reads_the_time_from_our_clock_alone(bench: Bench) -> None:
-    bench.put("* * * * *")
+    await bench.put("* * * * *")
     await a_moment()
     rang_in_real_time = list(bench.rang)
 
@@ -60,7 +62,7 @@ async def test_it_reads_the_time_from_our_clock_alone(bench: Bench) -> None:
 
 
 async def test_a_fire_time_keeps_our_zone_so_that_it_is_never_converted(bench: Bench) -> None:
-    bench.put("0 13 * * *")
+    await bench.put("0 13 * * *")
 
     (job,) = bench.scheduler.get_jobs()
 
@@ -69,7 +71,7 @@ async def test_a_fire_time_keeps_our_zone_so_that_it_is_never_converted(bench: B
 
 
 async def test_an_alarm_that_is_a_day_late_still_rings_once(bench: Bench) -> None:
-    bench.put("* * * * *")
+    await bench.put("* * * * *")
 
     bench.clock.step(START + timedelta(days=1))
     bench.clock.advance(LOOK_AGAIN)
@@ -80,7 +82,7 @@ async def test_an_alarm_that_is_a_day_late_still_rings_once(bench: Bench) -> Non
 
 
 async def test_every_ring_gives_its_place_back(bench: Bench) -> None:
-    bench.put("* * * * *")
+    await bench.put("* * * * *")
     await bench.pass_minutes(3)
     await eventually(lambda: len(bench.rang) == 3)
 
@@ -88,7 +90,7 @@ async def test_every_ring_gives_its_place_back(bench: Bench) -> None:
 
 
 async def test_it_never_waits_longer_than_we_allow(bench: Bench) -> None:
-    bench.put("0 0 1 1 *")
+    await bench.put("0 0 1 1 *")
     await a_moment()
 
     assert bench.clock.sleeping
@@ -104,10 +106,10 @@ async def test_it_goes_on_looking_when_there_is_nothing_to_do(bench: Bench) -> N
 
 
 async def test_alarms_that_are_put_take_the_place_of_all_others(bench: Bench) -> None:
-    bench.put("*/2 * * * *", "* * * * *")
+    await bench.put("*/2 * * * *", "* * * * *")
     await bench.pass_minutes(1)
 
-    bench.put("*/3 * * * *")
+    await bench.put("*/3 * * * *")
     await bench.pass_minutes(3)
 
     await eventually(lambda: len(bench.rang) == 2)
@@ -115,7 +117,7 @@ async def test_alarms_that_are_put_take_the_place_of_all_others(bench: Bench) ->
 
 
 async def test_all_alarms_of_one_minute_ring_in_one_go(bench: Bench) -> None:
-    bench.put("* * * * *", "*/1 * * * *", "0-59 * * * *")
+    await bench.put("* * * * *", "*/1 * * * *", "0-59 * * * *")
     rang_together: list[int] = []
 
     def ring(alarm: Alarm) -> None:
@@ -130,8 +132,60 @@ async def test_all_alarms_of_one_minute_ring_in_one_go(bench: Bench) -> None:
     assert rang_together == [3, 3, 3]
 
 
+async def test_more_alarms_than_ring_at_once_are_passed_on_together_while_the_loop_goes_on(
+    bench: Bench,
+) -> None:
+    turns = [0]
+    rang: list[tuple[str, int]] = []
+    bench.executor.ring = lambda alarm: rang.append((alarm.timing.cron, turns[0]))
+    rung: list[int] = []
+    bench.scheduler.add_listener(lambda _: rung.append(turns[0]), EVENT_JOB_SUBMITTED)
+    expressions = [f"0,{number % 60} {number // 60},13 * * *" for number in range(3 * AT_ONCE)]
+    await bench.put(*expressions)
+
+    async def others() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    going = asyncio.create_task(others())
+    bench.clock.advance(59.5 * 60)
+    await eventually(lambda: rang)
+    going.cancel()
+
+    assert sorted(expression for expression, _ in rang) == sorted(expressions)
+    assert len({turn for _, turn in rang}) == 1
+    assert max(Counter(rung).values()) <= AT_ONCE
+
+
+async def test_alarms_that_are_put_again_go_on_as_they_were_set(bench: Bench) -> None:
+    await bench.put("* * * * *", "30 12 * * *")
+    bench.clock.advance(31)  # due, and not looked at yet
+    await bench.put("* * * * *", "45 12 * * *")
+    await a_moment()
+    await bench.pass_minutes(50)
+
+    await eventually(lambda: len(bench.rang) >= 52)
+    assert len(bench.rang) == 52
+    assert bench.rang[0] == ("* * * * *", START.replace(minute=1, second=1))
+    assert [expression for expression, _ in bench.rang if expression != "* * * * *"] == ["45 12 * * *"]
+
+
+async def test_an_alarm_that_had_rung_for_good_rings_again_once_the_clock_is_set_back(bench: Bench) -> None:
+    ended = Timing("* * * * *", "UTC", ends_at=START)
+    await bench.scheduler.put([Alarm(ended)])
+    bench.clock.step(START - timedelta(minutes=2))
+    bench.clock.advance(LOOK_AGAIN)  # notices the step
+    await a_moment()
+    before = len(bench.rang)
+
+    await bench.pass_minutes(1)
+
+    await eventually(lambda: len(bench.rang) > before)
+
+
 async def test_a_shutdown_ends_the_timer(bench: Bench) -> None:
-    bench.put("* * * * *")
+    await bench.put("* * * * *")
 
     bench.scheduler.stop()
     await a_moment()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,8 +17,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from flowsched import timeline
 from flowsched.engine import Engine
-from flowsched.engine.alarms import LOOK_AGAIN
-from flowsched.engine.engine import FAULT_PAUSE, LEDGER_PAUSE, MOST_ROWS
+from flowsched.engine.alarms import LOOK_AGAIN, Alarm
+from flowsched.engine.engine import FAULT_PAUSE, LEDGER_PAUSE, MOST_ROWS, STARTED_AT_ONCE
 from flowsched.errors import LedgerError
 from flowsched.ledger import Ledger
 from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule, Source, Timing
@@ -31,6 +34,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 START = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
+
+
+class NotingLedger:
+    """A ledger that notes how many rows it is asked to claim."""
+
+    def __init__(self, ledger: Ledger, asked: list[int]) -> None:
+        self._ledger = ledger
+        self._asked = asked
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def claim(self, rows: Sequence[NewRun], cursors: Sequence[Cursor]) -> list[Run]:
+        self._asked.append(len(rows))
+        return await self._ledger.claim(rows, cursors)
 
 
 class Desk:
@@ -91,6 +109,70 @@ async def test_each_fire_time_becomes_one_claimed_run(desk: Desk) -> None:
     await eventually(lambda: len(desk.runs) >= 3)
     assert desk.fired() == ["minutely 12:01", "minutely 12:02", "minutely 12:03"]
     assert {run.origin for run in desk.runs} == {Origin.SCHEDULE}
+
+
+async def test_thousands_due_at_once_are_claimed_and_handed_out_bit_by_bit(desk: Desk) -> None:
+    """Between the bits the loop's others have their turn; by id the order is that of all of them."""
+    count, turns = 2 * MOST_ROWS + 10, [0]
+    started: list[tuple[str, int]] = []
+    asked: list[int] = []
+    desk.engine = Engine(
+        NotingLedger(desk.ledger, asked),  # type: ignore[arg-type]
+        lambda run: started.append((run.schedule_id, turns[0])),
+        desk.clock,
+        "host:1",
+    )
+    ids = [f"s{number:05}" for number in range(count)]
+    await desk.apply(*(a_schedule(id_, "* * * * *", flow=1 + number) for number, id_ in enumerate(ids)))
+
+    async def others() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    going = asyncio.create_task(others())
+    desk.clock.advance(30)
+    await eventually(lambda: len(started) == count)
+    going.cancel()
+
+    assert [id_ for id_, _ in started] == ids
+    assert max(asked) <= MOST_ROWS
+    assert max(Counter(turn for _, turn in started).values()) <= STARTED_AT_ONCE
+
+
+async def test_thousands_with_nothing_due_are_looked_through_bit_by_bit(desk: Desk) -> None:
+    await desk.apply(*(a_schedule(f"s{number:05}", flow=1 + number) for number in range(9 * MOST_ROWS)))
+    await desk.settled()
+    turns = 0
+
+    desk.engine._claims.want(a_schedule().timing)
+    while desk.engine._claims.busy:
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert turns >= 9
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [
+        Timing("*/10 * * * *", "Australia/Lord_Howe"),
+        Timing("30 2 * * *", "Europe/Berlin"),
+        Timing("0 0 29 2 *", "UTC"),
+        Timing("* * * * *", "UTC", ends_at=START + timedelta(days=20)),
+        Timing("5 * * * *", "UTC", starts_at=START + timedelta(days=20)),
+    ],
+)
+def test_an_alarm_knows_the_fire_times_of_its_timing_whatever_it_was_asked_before(timing: Timing) -> None:
+    dice, alarm, after = random.Random(7), Alarm(timing), START + timedelta(days=15)  # noqa: S311
+    for _ in range(300):
+        after += timedelta(seconds=dice.choice([-86400, -60, 0, 1, 59.5, 60, 600, 3600, 90000]))
+        until = after + timedelta(minutes=dice.choice([0, 1, 10, 300]))
+        after = alarm.fire_time(after) or after if dice.random() < 0.3 else after
+        expected = list(itertools.islice(timeline.fire_times(timing, after), 5))
+
+        assert alarm.fire_time(after) == next(iter(expected), None)
+        assert alarm.came(after, until, 5) == [at for at in expected if at <= until]
 
 
 async def test_it_fires_at_the_fire_time_and_not_before(desk: Desk) -> None:

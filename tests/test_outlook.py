@@ -20,12 +20,12 @@ from tests.test_engine import START, Desk
 from tests.test_pauses import pause, resume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pytest
 
-    from flowsched.model import NewRun, Run
+    from flowsched.model import NewRun, Run, Timing
 
 MINUTE = timedelta(minutes=1)
 HOURLY = a_schedule("hourly", "0 * * * *", flow=1)
@@ -92,14 +92,14 @@ def test_what_cannot_be_known_spoils_nothing_and_is_told_by_being_overdue(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     schedules = [HOURLY, a_schedule("faulty", "1 * * * *")]
-    real = timeline.next_out
+    real = timeline.fire_times
 
-    def fails(schedule: Schedule, after: datetime) -> datetime | None:
-        if schedule.id == "faulty":
+    def fails(timing: Timing, after: datetime) -> Iterator[datetime]:
+        if timing.cron == "1 * * * *":
             raise RuntimeError("a fault of ours")
-        return real(schedule, after)
+        return real(timing, after)
 
-    monkeypatch.setattr(timeline, "next_out", fails)
+    monkeypatch.setattr(timeline, "fire_times", fails)
     outlook = Outlook(alarms_of(schedules).values())
 
     assert next_of(*schedules, count=1) == ["hourly 13:00 13:00"]
@@ -117,9 +117,10 @@ def test_overdue_is_what_should_have_gone_out_and_not_what_is_yet_to_come() -> N
     assert outlook.overdue(known, at(13)) == {}
     assert outlook.overdue(known, at(14)) == {"hourly": at(13)}
     assert outlook.overdue(known, at(15, 1)) == {"hourly": at(13), "held": at(15)}
-    # What was asked for before does not stand in the way of an answer for another time.
-    assert outlook.overdue(cursors(*schedules, since=at(14)), at(14, 30)) == {}
-    assert outlook.overdue(known, at(14)) == {"hourly": at(13)}
+    # What was asked for before does not stand in the way of an answer for a later time.
+    claimed = cursors(*schedules, since=at(15))
+    assert outlook.overdue(claimed, at(15, 30)) == {}
+    assert outlook.overdue(claimed, at(16, 1)) == {"held": at(16), "hourly": at(16)}
 
 
 class RefusingLedger(Ledger):

@@ -13,7 +13,7 @@ import pytest
 from flowsched.clock import SystemClock
 from flowsched.daemon import reading, watching
 from flowsched.daemon.reading import SETTLE_AT_MOST, Course, Reading, read_settled
-from flowsched.daemon.watching import LOOK_EVERY, QUIET, READ_AGAIN, Hurry
+from flowsched.daemon.watching import LOOK_AT_LAST, LOOK_EVERY, QUIET, READ_AGAIN, Hurry, pause_between
 from flowsched.model import ReloadOutcome
 from tests.fakes import HandClock, a_moment, eventually
 from tests.reloading import House, a_file, a_house
@@ -247,6 +247,47 @@ async def test_a_pull_half_way_is_not_in_force(tmp_path: Path, schedules: Path) 
 # Hurried by the system.
 
 
+def refuse(*_: Any) -> Any:
+    raise OSError("OS file watch limit reached")
+
+
+@pytest.mark.parametrize(
+    ("took", "told", "seconds"),
+    [
+        (0.004, True, LOOK_EVERY),
+        (0.04, True, 20.0),
+        (4.0, True, LOOK_AT_LAST),
+        (4.0, False, LOOK_EVERY),
+    ],
+)
+def test_long_looks_come_less_often_where_the_system_tells_of_changes(
+    took: float,
+    told: bool,  # noqa: FBT001 - pytest's own way
+    seconds: float,
+) -> None:
+    assert pause_between(took, told=told) == pytest.approx(seconds)
+
+
+@pytest.mark.e2e
+async def test_it_is_known_whether_the_system_tells_of_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_HURRY_LOOK", 50)
+    monkeypatch.setattr(watching, "_HURRY_AGAIN", 0.01)
+    current = tmp_path / "current"
+    current.symlink_to(".")
+    hurry = Hurry(str(current), lambda: None)
+    before = hurry.tells
+    async with hurry:
+        await eventually(lambda: hurry.tells)
+        monkeypatch.setattr(watching, "_changes", refuse)
+        current.unlink()
+        current.symlink_to("..")
+        await eventually(lambda: not hurry.tells)
+
+    assert not before
+
+
 @pytest.mark.e2e
 async def test_a_change_is_read_sooner_where_the_system_tells_of_it(
     tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch
@@ -291,9 +332,6 @@ async def test_the_system_is_asked_anew_when_the_path_leads_elsewhere(
 async def test_where_the_system_does_not_tell_one_line_says_so_and_looks_go_on(
     tmp_path: Path, schedules: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> Any:
-        raise OSError("OS file watch limit reached")
-
     monkeypatch.setattr(watching, "_changes", refuse)
     monkeypatch.setattr(watching, "_HURRY_AGAIN", 0.01)
     caplog.set_level("INFO", "flowsched")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import NoReturn
 
 from flowsched.errors import CronError
@@ -24,6 +25,8 @@ LAST = -1
 
 _FIVE_FIELDS = "five fields: minute hour day-of-month month weekday"
 _LONGEST = 500
+_MOST_KEPT = 1_000
+"""Fields that were read: thousands of expressions share them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,7 @@ def _check_count(count: int) -> None:
         raise CronError(f"{fields} where cron has five", _FIVE_FIELDS)
 
 
+@lru_cache(maxsize=_MOST_KEPT)
 def _field(kind: Kind, text: str) -> Field:
     if "" in text.split(","):
         _refuse(kind, text, "has an empty item in its list")

@@ -30,6 +30,13 @@ logging.getLogger("watchfiles").setLevel(logging.WARNING)
 LOOK_EVERY = 5.0
 """Seconds between two looks at the files."""
 
+LOOK_SHARE = 1 / 500
+"""Of the time, that looks may take at files of which the system tells when they change: then those come less
+often than every LOOK_EVERY where they are long, as they are at thousands of files."""
+
+LOOK_AT_LAST = 30.0
+"""Seconds between two looks at most, however long they take: the system may miss a change."""
+
 LOOK_APART = 1.0
 """Seconds between two looks at least, however often the system says that something has changed."""
 
@@ -59,14 +66,16 @@ class Watching:
         self._settings = settings
         self._reloads = reloads
         self._clock = clock
-        self._hurry = hurry
         self._hurried = asyncio.Event()
+        self._hurry = Hurry(settings.schedules, self._hurried.set) if hurry else None
         self._looked_at = clock.monotonic()
+        self._took = 0.0
+        """How long the latest look took."""
         self._read_at: float | None = None
 
     async def keep(self) -> None:
         """Watch; never ends."""
-        async with Hurry(self._settings.schedules, self._hurried.set) if self._hurry else nullcontext():
+        async with self._hurry or nullcontext():
             while True:
                 await self._until_the_next_look()
                 if await self._is_to_be_read():
@@ -76,8 +85,9 @@ class Watching:
     async def _until_the_next_look(self) -> None:
         since = self._clock.monotonic() - self._looked_at
         await self._clock.sleep(LOOK_APART - since)
+        every = pause_between(self._took, told=self._hurry is not None and self._hurry.tells)
         waits = {
-            asyncio.ensure_future(self._clock.sleep(LOOK_EVERY - max(since, LOOK_APART))),
+            asyncio.ensure_future(self._clock.sleep(every - max(since, LOOK_APART))),
             asyncio.ensure_future(self._hurried.wait()),
         }
         try:
@@ -116,7 +126,17 @@ class Watching:
         self._looked_at = self._clock.monotonic()
         seen = self._reloads.seen
         beside = seen.beside if seen else frozenset[str]()
-        return await self._reloads.disk.ask(lambda _: look_at(self._settings, beside))
+        look = await self._reloads.disk.ask(lambda _: look_at(self._settings, beside))
+        self._took = self._clock.monotonic() - self._looked_at
+        return look
+
+
+def pause_between(took: float, *, told: bool) -> float:
+    """Return the seconds from the beginning of a look that took so long to that of the next one.
+
+    `told` says that the system tells of changes, so that the looks are only there for what it misses.
+    """
+    return min(max(LOOK_EVERY, took / LOOK_SHARE), LOOK_AT_LAST) if told else LOOK_EVERY
 
 
 class Hurry:
@@ -127,6 +147,8 @@ class Hurry:
     """
 
     def __init__(self, path: str, tell: Callable[[], object]) -> None:
+        self.tells = False
+        """Whether the system tells of changes just now."""
         self._path = path
         self._tell = tell
         self._stop = threading.Event()
@@ -158,12 +180,14 @@ class Hurry:
         try:
             real = os.path.realpath(self._path)
             for changes in _changes(real, self._stop):
+                self.tells = True
                 moved = os.path.realpath(self._path) != real
                 if changes or moved:
                     _tell(loop, self._tell)
                 if moved:
                     return
         except Exception as error:  # noqa: BLE001 - whatever it is: the looks go on
+            self.tells = False
             self._say(str(error))
             self._stop.wait(_HURRY_AGAIN)
 

@@ -8,13 +8,16 @@ doubled or early ring does no harm, since the cursors say what is due.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.base import STATE_PAUSED
 from apscheduler.triggers.base import BaseTrigger
 
 from flowsched import blackouts, timeline
@@ -22,6 +25,8 @@ from flowsched.model import Then
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from apscheduler.job import Job
 
     from flowsched.clock import Clock
     from flowsched.model import Blackout, Schedule, Timing
@@ -31,8 +36,14 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN = 15.0
 """At the latest after so many seconds the wall clock is looked at again: a step or a suspend is noticed."""
 
+AT_ONCE = 100
+"""So many alarms ring, or are set, before the loop's others get their turn."""
+
 STEP = 2.0
 """Seconds by which the wall clock may stray from the monotonic one between two looks without a word."""
+
+
+_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 @dataclass(eq=False)
@@ -44,6 +55,8 @@ class Alarm:
     """In the order of their ids."""
     deferring: dict[tuple[str, ...], Blackout] = field(default_factory=dict)
     """The blackouts of these schedules that defer, by their calendars."""
+    _known: tuple[tuple[datetime, datetime | None], ...] = ()
+    """After which instant a fire time was looked for, and which was found, the last two times."""
 
     def add(self, schedule: Schedule) -> None:
         """Have it ring for one more schedule."""
@@ -58,11 +71,43 @@ class Alarm:
         That is the next fire time, or before it the end of a closed time that holds `after`, whether or not
         a fire is deferred until then.
         """
-        rings = [next(timeline.fire_times(self.timing, after), None)]
+        rings = [self.fire_time(after)]
         for blackout in self.deferring.values():
             closed = blackouts.closure(blackout, self.timing.timezone, after, self.timing.rules)
             rings.append(closed.until if closed else None)
         return min((at for at in rings if at is not None), default=None)
+
+    def rings_like(self, other: Alarm) -> bool:
+        """Tell whether it rings whenever the other one does, and never else."""
+        return self.timing == other.timing and self.deferring == other.deferring
+
+    def fire_time(self, after: datetime) -> datetime | None:
+        """Return the next fire time strictly after an instant; None: there is none.
+
+        Whoever asks around one fire time has it worked out once for all.
+        """
+        latest = None
+        for asked, latest in self._known:
+            if asked <= after and (latest is None or after < latest):
+                return latest
+        # From the one before it, where that is known: then what lies between them is known as well.
+        begin = after if latest is None else min(latest, after)
+        found = next(timeline.fire_times(self.timing, begin), None)
+        if found is not None and found <= after:
+            begin, found = after, next(timeline.fire_times(self.timing, after), None)
+        self._known = (*self._known[-1:], (begin, found))
+        return found
+
+    def came(self, after: datetime, until: datetime, most: int) -> list[datetime]:
+        """Return the fire times after an instant and not after another, ascending, at most so many."""
+        first = self.fire_time(after)
+        if first is None or first > until:
+            return []
+        second = self.fire_time(first)
+        if second is None or second > until:
+            return [first]
+        times = itertools.takewhile(lambda at: at <= until, timeline.fire_times(self.timing, after))
+        return list(itertools.islice(times, most))
 
 
 def calendars_of(blackout: Blackout) -> tuple[str, ...]:
@@ -113,24 +158,41 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
         self._zone = _ClockZone(clock)
         self._alarm_task: asyncio.Task[None] | None = None
         self._looked_at = (clock.now(), clock.monotonic())
-        self._put: list[Alarm] = []
+        self._jobs: dict[Timing, Job] = {}
         self._executor = executor
         super().__init__(
             timezone=self._zone,
+            jobstores={"default": _Store()},
             executors={"default": executor},
             job_defaults={"misfire_grace_time": None, "coalesce": False, "max_instances": 1_000_000},
         )
 
-    def put(self, alarms: Iterable[Alarm]) -> None:
-        """Ring for these alarms from now on, and for no others. Call it in the running event loop."""
+    async def put(self, alarms: Iterable[Alarm]) -> None:
+        """Ring for these alarms, one a timing, from now on, and for no others; meanwhile for none.
+
+        Those that ring as one did before are left as they are set.
+        """
         if not self.running:
             self.start(paused=True)
         self.pause()
-        self.remove_all_jobs()
-        self._put = list(alarms)
-        for alarm in self._put:
-            self.add_job(_rung_by_the_executor, _Trigger(alarm, self._zone))
-        self.resume()
+        try:
+            before, self._jobs = self._jobs, {}
+            for number, alarm in enumerate(alarms, 1):
+                self._jobs[alarm.timing] = self._job(alarm, before.pop(alarm.timing, None))
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            for job in before.values():
+                job.remove()
+        finally:
+            self.resume()
+
+    def _job(self, alarm: Alarm, former: Job | None) -> Job:
+        if former is not None and alarm.rings_like(former.trigger.alarm):
+            former.trigger.alarm = alarm
+            return former
+        if former is not None:
+            former.remove()
+        return self.add_job(_rung_by_the_executor, _Trigger(alarm, self._zone))
 
     @property
     def woke_at(self) -> float:
@@ -154,21 +216,31 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
             self._alarm_task = None
 
     def _process_jobs(self) -> float | None:
-        """Ring what is due; whatever goes wrong in that, go on waking up."""
+        """Ring what is due, or the first of it; whatever goes wrong in that, go on waking up.
+
+        What is due by one instant is passed on together, so that of two fires at once the first by id wins.
+        """
+        if self.state == STATE_PAUSED:
+            return None  # a step of the clock shows when all alarms are put
         try:
             if self._stepped_back():
                 self._set_anew()
             wait: float | None = super()._process_jobs()
         except Exception:
             log.critical("wake-up stopped by a fault; waking up again soon", exc_info=True)
-            return LOOK_AGAIN
+            wait = LOOK_AGAIN
+        if wait != 0:
+            self._executor.pass_on()
         return wait
 
     def _set_anew(self) -> None:
         """Set every alarm by the clock as it is now: by what it was, they would ring too late or never."""
-        self.put(self._put)
-        for alarm in self._put:
-            self._executor.ring(alarm)
+        now = self._clock.now()
+        self.pause()
+        for job in self.get_jobs():
+            job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
+            self._executor.rang.append(job.trigger.alarm)
+        self.resume()
 
     def _stepped_back(self) -> bool:
         """Say when the wall clock was set, or the machine slept, since the last look; tell if it was back."""
@@ -189,20 +261,31 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
         self.wakeup()
 
 
+class _Store(MemoryJobStore):  # type: ignore[misc]
+    """Has not more alarms ring at once than the loop's others can wait for; then it is asked again."""
+
+    def get_due_jobs(self, now: datetime) -> list[Job]:
+        due: list[Job] = super().get_due_jobs(now)
+        return due[:AT_ONCE]
+
+
 async def _rung_by_the_executor() -> None:
     """APScheduler wants a function to call; ours is called by the executor, which knows when."""
 
 
 class _Trigger(BaseTrigger):  # type: ignore[misc]
-    """Sets the alarm to the next ring after now: what was missed is the cursors' affair."""
+    """Sets the alarm to the next ring after now: what was missed is the cursors' affair.
+
+    One that never rings again stays with the others, as it may once the clock is set back.
+    """
 
     def __init__(self, alarm: Alarm, zone: _ClockZone) -> None:
         self.alarm = alarm
         self._zone = zone
 
-    def get_next_fire_time(self, _: datetime | None, now: datetime) -> datetime | None:
+    def get_next_fire_time(self, _: datetime | None, now: datetime) -> datetime:
         try:
-            fire_time = self.alarm.next(now.replace(tzinfo=UTC))
+            fire_time = self.alarm.next(now.replace(tzinfo=UTC)) or _NEVER
         except Exception:
             # Raised any further, it would keep every alarm behind this one from ringing.
             log.critical(
@@ -211,7 +294,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc]
                 extra={"cron": self.alarm.timing.cron},
             )
             fire_time = now + timedelta(seconds=LOOK_AGAIN)
-        return fire_time and fire_time.replace(tzinfo=self._zone)
+        return fire_time.replace(tzinfo=self._zone)
 
 
 class Executor(BaseExecutor):  # type: ignore[misc]
@@ -220,8 +303,16 @@ class Executor(BaseExecutor):  # type: ignore[misc]
     def __init__(self, ring: Callable[[Alarm], None]) -> None:
         super().__init__()
         self.ring = ring
+        self.rang: list[Alarm] = []
+        """What has rung and is not passed on yet."""
+
+    def pass_on(self) -> None:
+        """Pass on all that has rung."""
+        rang, self.rang = self.rang, []
+        for alarm in rang:
+            self.ring(alarm)
 
     def _do_submit_job(self, job: Any, _: list[datetime]) -> None:
-        self.ring(job.trigger.alarm)
+        self.rang.append(job.trigger.alarm)
         # After `submit_job`, which calls this, has counted it.
         asyncio.get_running_loop().call_soon(self._run_job_success, job.id, [])

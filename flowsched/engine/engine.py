@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from flowsched import blackouts, timeline
@@ -32,7 +33,7 @@ from flowsched.admission import (
     pause_reason,
     paused,
 )
-from flowsched.engine.alarms import Executor, Scheduler, alarms_of, calendars_of
+from flowsched.engine.alarms import Alarm, Executor, Scheduler, alarms_of, calendars_of
 from flowsched.engine.outlook import Outlook, first_out
 from flowsched.engine.queue import ClaimQueue
 from flowsched.enos import milliseconds, predicted_instance
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from flowsched.clock import Clock
-    from flowsched.engine.alarms import Alarm
     from flowsched.ledger import Ledger
     from flowsched.model import Pause, Run, Schedule, Term, Then, Timing, Upcoming
     from flowsched.timeline import Stay
@@ -59,8 +59,12 @@ LEDGER_PAUSE = 5.0
 FAULT_PAUSE = 60.0
 """Seconds until what a fault of ours has stopped is tried again."""
 
-MOST_ROWS = 1_000
-"""About so many rows are claimed at once, so that a long backlog neither stops the loop nor fills it."""
+MOST_ROWS = 250
+"""About so many rows are claimed at once, so that a long backlog neither stops the loop nor fills it, and the
+first of thousands are sent while the others are still being claimed."""
+
+STARTED_AT_ONCE = 50
+"""So many runs are handed out before the loop's others get their turn."""
 
 _NO_RETRY = RetryPolicy(
     max_attempts=0,
@@ -78,14 +82,14 @@ class _Pass:
     """One pass over schedules whose alarms have rung: all that has come by `until`."""
 
     until: datetime
+    alarms: Mapping[Timing, Alarm] = field(default_factory=dict)
+    """Those that have worked out fire times around now; a timing may have none."""
     came: dict[tuple[Timing, datetime], list[datetime]] = field(default_factory=dict)
     """The fire times after a cursor, worked out once for all who share timing and cursor."""
     queued: Counter[tuple[str, int]] = field(default_factory=Counter)
     """How many runs of a flow (by target and id) are caught up; they go one by one."""
     late: Counter[RunState] = field(default_factory=Counter)
     """How many fires were not claimed on time: caught up (claimed), or missed."""
-    faulty: set[str] = field(default_factory=set)
-    """The schedules that a fault of ours keeps out of this pass."""
     stays: dict[tuple[Timing, tuple[str, ...], Then, datetime], Stay | None] = field(default_factory=dict)
     """What a blackout does with a fire, worked out once for all who share timing and blackout."""
 
@@ -93,7 +97,8 @@ class _Pass:
         """Return what came after `cursor`; one more than is taken at once, to tell whether there is more."""
         key = (timing, cursor)
         if key not in self.came:
-            self.came[key] = _came(timing, cursor, self.until, MOST_ROWS + 1)
+            alarm = self.alarms.get(timing) or Alarm(timing)
+            self.came[key] = alarm.came(cursor, self.until, MOST_ROWS + 1)
         return self.came[key]
 
     def under_blackout(self, schedule: Schedule, due: Iterable[Due]) -> tuple[list[Due], datetime | None]:
@@ -187,14 +192,15 @@ class Engine:
             terms = await self._ledger.standing_terms()
             await self._read_pauses(at, (term.cursor_at for term in terms if term.until_at is None))
             await self._close(terms, catalog, at)
+            alarms, outlook = await asyncio.to_thread(_alarms_and_outlook, catalog, terms, at)
             cursors = await self._put_in_force(catalog, at)
             self._catalog = catalog
             self._cursors = cursors
-            self._alarms = alarms_of(catalog.schedules.values())
-            self._outlook, self._ahead = Outlook(self._alarms.values()), None
+            self._alarms = alarms
+            self._outlook, self._ahead = outlook, None
             await self._follow_pauses()
             self._warn_of_the_future()
-            self._scheduler.put(self._alarms.values())
+            await self._scheduler.put(alarms.values())
         for timing in self._alarms:
             self._claims.want(timing)
 
@@ -339,12 +345,9 @@ class Engine:
 
     async def _close(self, terms: Sequence[Term], catalog: Catalog, at: datetime) -> None:
         """Deal with what came, up to `at`, under timings that do not go on, and under blackouts."""
-        heirs = inheritors(terms, catalog.schedules)
-        kept = {term.schedule_id for term in heirs.values()}
-        for due in self._under_other_blackouts(heirs, catalog, at):
-            for run in await self._ledger.claim(due.rows, due.cursors):
-                self._start(run)
-        ending = (term for term in terms if term.until_at is None and term.schedule_id not in kept)
+        other_blackouts, ending = await asyncio.to_thread(_to_close, terms, catalog)
+        for due in self._under_other_blackouts(other_blackouts, catalog, at):
+            await self._start_all(await self._ledger.claim(due.rows, due.cursors))
         for term in map(partial(_completed, catalog), ending):
             if term.flow is None:
                 continue
@@ -364,13 +367,10 @@ class Engine:
     def _under_other_blackouts(
         self, heirs: Mapping[str, Term], catalog: Catalog, at: datetime
     ) -> Iterator[_Rows]:
-        """Yield what came of the terms that go on under another blackout, about MOST_ROWS at once."""
-        due, pass_ = _Rows([], []), _Pass(at)
+        """Yield what came of these heirs' terms under their former blackouts, about MOST_ROWS at once."""
+        due, pass_ = _Rows([], []), _Pass(at, self._alarms)
         for id_, term in heirs.items():
-            schedule = catalog.schedules[id_]
-            if term.blackout is None or term.blackout == blackouts.digest(schedule.blackout):
-                continue
-            for some in self._under_other_blackout(term, schedule, catalog, pass_):
+            for some in self._under_other_blackout(term, catalog.schedules[id_], catalog, pass_):
                 due.rows.extend(some.rows)
                 due.cursors.extend(some.cursors)
                 if len(due.rows) >= MOST_ROWS:
@@ -414,19 +414,18 @@ class Engine:
     async def _close_term(self, term: Term, catalog: Catalog, at: datetime) -> None:
         cursor = term.cursor_at
         deferred = term.deferred_until is not None and term.deferred_until > at
-        if term.deferred_until is not None and not _came(term.timing, cursor, at, 1):
+        if term.deferred_until is not None and not Alarm(term.timing).came(cursor, at, 1):
             log.error(
                 "a fire was deferred by other time zone data than this machine has; it is not fired",
                 extra={"schedule": term.schedule_id, "since": cursor, "until": term.deferred_until},
             )
-        while fire_times := _came(term.timing, cursor, at, MOST_ROWS):
+        while fire_times := Alarm(term.timing).came(cursor, at, MOST_ROWS):
             cursor = fire_times[-1]
             # Looks through the catalog for an heir: not to be asked for each of many terms that owe nothing.
             reason = cut_off(term.schedule_id, catalog.schedules, deferred=deferred)
             rows = self._last_rows(term, fire_times, reason, catalog, at)
-            runs = await self._ledger.claim(rows, [Cursor(term.schedule_id, term.timing, cursor)])
-            for run in runs:
-                self._start(run)
+            cursors = [Cursor(term.schedule_id, term.timing, cursor)]
+            await self._start_all(await self._ledger.claim(rows, cursors))
 
     def _last_rows(
         self, term: Term, fire_times: Sequence[datetime], reason: str, catalog: Catalog, at: datetime
@@ -464,18 +463,21 @@ class Engine:
         """
         sharers = (self._alarms[timing].schedules for timing in timings if timing in self._alarms)
         by_id = heapq.merge(*sharers, key=lambda schedule: schedule.id)
-        pass_ = _Pass(until)
+        pass_ = _Pass(until, self._alarms)
         try:
             await self._start_what_was_claimed_unheard()
             if not self._pauses_known:
                 await self._read_pauses_anew()
             while batch := list(itertools.islice(by_id, MOST_ROWS)):
-                while (due := self._due(batch, pass_)).cursors:
-                    if self._clock.now() < until:
-                        # Set back meanwhile: what had come by the clock as it was may be yet to come.
-                        return False
-                    runs = await self._claim(due)
-                    pass_.late.update(run.state for run in runs if _is_late(run))
+                while batch:
+                    await asyncio.sleep(0)  # the loop's others do not wait for the whole pass
+                    due, batch = self._due(batch, pass_)
+                    if due.cursors:
+                        if self._clock.now() < until:
+                            # Set back meanwhile: what had come by the clock as it was may be yet to come.
+                            return False
+                        runs = await self._claim(due)
+                        pass_.late.update(run.state for run in runs if _is_late(run))
         except LedgerError as error:
             log.error(  # noqa: TRY400 - the text says it all
                 "ledger would not take the claims, so nothing is fired; trying again",
@@ -507,9 +509,15 @@ class Engine:
                 extra = {"schedule": cursor.schedule_id, "until": cursor.deferred_until}
                 log.info("fire deferred by a blackout", extra=extra)
         # The log tells of them in this order, whichever schedule they are of.
-        for run in sorted(runs, key=lambda run: run.fire_time):
-            self._start(run)
+        await self._start_all(sorted(runs, key=attrgetter("fire_time")))
         return runs
+
+    async def _start_all(self, runs: Iterable[Run]) -> None:
+        """Hand the runs out in this order, some at once, so that the loop's others get their turn."""
+        for number, run in enumerate(runs, 1):
+            self._start(run)
+            if number % STARTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _start_what_was_claimed_unheard(self) -> None:
         """Start what a claim has made whose answer was lost, and go on from where its cursors stand.
@@ -524,22 +532,27 @@ class Engine:
             if id_ in terms:
                 at, deferred_until = terms[id_].cursor_at, terms[id_].deferred_until
                 self._cursors[id_] = replace(cursor, at=at, deferred_until=deferred_until)
-        for run in await self._ledger.open_runs():
-            if run.daemon == self._daemon and run.state is RunState.CLAIMED and not run.attempts:
-                self._start(run)
+        await self._start_all(
+            run
+            for run in await self._ledger.open_runs()
+            if run.daemon == self._daemon and run.state is RunState.CLAIMED and not run.attempts
+        )
         self._unheard, self._ahead = False, None
 
-    def _due(self, batch: Sequence[Schedule], pass_: _Pass) -> _Rows:
-        """Return what the batch has due, decided at this instant; about MOST_ROWS of it at most."""
+    def _due(self, batch: Sequence[Schedule], pass_: _Pass) -> tuple[_Rows, list[Schedule]]:
+        """Return what the batch has due, decided at this instant; about MOST_ROWS of it at most.
+
+        And those of the batch, in their order, that may have more due than that.
+        """
         now = self._clock.now()
         due = _Rows([], [])
-        for schedule in batch:
+        left: list[Schedule] = []
+        for number, schedule in enumerate(batch):
             if len(due.rows) >= MOST_ROWS:
-                break
-            if schedule.id in pass_.faulty:
-                continue
+                return due, [*left, *batch[number:]]
             try:
-                self._add_due(due, schedule, pass_, now)
+                if self._add_due(due, schedule, pass_, now):
+                    left.append(schedule)
             except Exception:
                 # The others of the batch are not to wait for it.
                 log.critical(
@@ -547,22 +560,21 @@ class Engine:
                     exc_info=True,
                     extra={"schedule": schedule.id},
                 )
-                pass_.faulty.add(schedule.id)
                 self._claims.want_after(FAULT_PAUSE, schedule.timing)
-        return due
+        return due, left
 
-    def _add_due(self, due: _Rows, schedule: Schedule, pass_: _Pass, now: datetime) -> None:
+    def _add_due(self, due: _Rows, schedule: Schedule, pass_: _Pass, now: datetime) -> bool:
+        """Add what a schedule has due; tell whether it has more than is taken at once."""
         cursor = self._cursors[schedule.id]
         came = pass_.fire_times(schedule.timing, cursor.at)
         if not came:
-            return
+            return False
         going, deferred_until = _with_jitter(schedule, came[:MOST_ROWS], came), None
         if schedule.blackout is not None:
             going, deferred_until = pass_.under_blackout(schedule, going)
-        more = False
         # After one that is deferred beyond now, none goes out by now.
-        if going and deferred_until is None and len(came) > MOST_ROWS:
-            more = pass_.has_more(schedule, going[-1].fire_time, self._pauses.of(schedule))
+        cut = deferred_until is None and len(came) > MOST_ROWS
+        more = cut and pass_.has_more(schedule, going[-1].fire_time, self._pauses.of(schedule))
         going = self._under_pauses(schedule, going, now)
         decisions = admit(schedule, going, now, more=more)
         revision = self._catalog.revision
@@ -570,6 +582,7 @@ class Engine:
         if going or deferred_until != cursor.deferred_until:
             at = going[-1].fire_time if going else cursor.at
             due.cursors.append(Cursor(schedule.id, schedule.timing, at, deferred_until))
+        return cut
 
     def _row(
         self,
@@ -660,6 +673,29 @@ class Engine:
         )
 
 
+def _alarms_and_outlook(
+    catalog: Catalog, terms: Sequence[Term], at: datetime
+) -> tuple[dict[Timing, Alarm], Outlook]:
+    """Return the alarms of a catalog, and its outlook, which knows what follows where the cursors will be."""
+    alarms = alarms_of(catalog.schedules.values())
+    outlook = Outlook(alarms.values())
+    heirs = inheritors(terms, catalog.schedules)
+    outlook.look({id_: heirs[id_].cursor_at if id_ in heirs else at for id_ in catalog.schedules})
+    return alarms, outlook
+
+
+def _to_close(terms: Sequence[Term], catalog: Catalog) -> tuple[dict[str, Term], list[Term]]:
+    """Return the terms that go on under another blackout, by the id of their heir, and those that end."""
+    heirs = inheritors(terms, catalog.schedules)
+    kept = {term.schedule_id for term in heirs.values()}
+    other_blackouts = {
+        id_: term
+        for id_, term in heirs.items()
+        if term.blackout is not None and term.blackout != blackouts.digest(catalog.schedules[id_].blackout)
+    }
+    return other_blackouts, [term for term in terms if term.until_at is None and term.schedule_id not in kept]
+
+
 def _completed(catalog: Catalog, term: Term) -> Term:
     """Return a term that an old version has recorded without its flow with that of the schedule's now."""
     schedule = catalog.schedules.get(term.schedule_id)
@@ -671,12 +707,6 @@ def _completed(catalog: Catalog, term: Term) -> Term:
 def _is_late(run: Run) -> bool:
     late = run.claimed_at - run.due_at > ON_TIME
     return run.state is RunState.MISSED or (run.state is RunState.CLAIMED and late)
-
-
-def _came(timing: Timing, after: datetime, until: datetime, most: int) -> list[datetime]:
-    """Return the fire times after `after` and not after `until`, ascending, at most so many."""
-    came = itertools.takewhile(lambda at: at <= until, timeline.fire_times(timing, after))
-    return list(itertools.islice(came, most))
 
 
 def _under(stay: Stay | None, schedule: Schedule, due: Due) -> Due:

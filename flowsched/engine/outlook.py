@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,13 +16,14 @@ from flowsched.review.outgoing import LONGEST_DEFERRED, Outgoing, fire_times_bet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from datetime import datetime
 
     from flowsched.admission import Pauses
     from flowsched.engine.alarms import Alarm
     from flowsched.model import Cursor, Schedule
 
 _FIRST_LOOK = timedelta(hours=1)
+_EVER = datetime.min.replace(tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class _Out(NamedTuple):
@@ -36,17 +36,38 @@ class _Out(NamedTuple):
 class _Alike:
     """Schedules that share timing and blackout, and so all that is to be known here but their cursors."""
 
-    def __init__(self) -> None:
+    def __init__(self, alarm: Alarm) -> None:
+        self._alarm = alarm
         self.schedules: list[Schedule] = []
         """In the order of their ids."""
         self._known: tuple[datetime, Outgoing | None] | None = None
         """After which instant was asked last, and what goes out first of all that follows."""
+        self.nothing_before = _EVER
+        """No fire that is still to be claimed goes out before it."""
+
+    def stands(self, cursors: Mapping[str, Cursor]) -> set[tuple[datetime, datetime | None]]:
+        """Return where the cursors stand, and until when they hold a fire: few places for many schedules."""
+        return {(each.at, each.deferred_until) for each in (cursors[one.id] for one in self.schedules)}
+
+    def is_quiet(self, cursors: Mapping[str, Cursor], before: datetime) -> bool:
+        """Tell whether surely nothing should have gone out before an instant.
+
+        What was found holds on: cursors only move forward, and what follows them only goes out later.
+        """
+        if self.nothing_before < before:
+            stands = self.stands(cursors)
+            outs = {_first_out_at(self, at) for at, _ in stands} | {until for _, until in stands}
+            self.nothing_before = min((out for out in outs if out is not None), default=_NEVER)
+        return self.nothing_before >= before
 
     def first(self, after: datetime) -> Outgoing | None:
         """Return what goes out first of the fires with a fire time after an instant; None: nothing does.
 
         Raises what a calendar or a zone at fault does.
         """
+        if self.schedules[0].blackout is None:
+            at = self._alarm.fire_time(after)
+            return None if at is None else Outgoing(at, at)
         if self._known is not None:
             asked, known = self._known
             if asked <= after and (known is None or after < known.fire_time):
@@ -67,12 +88,19 @@ class Outlook:
     """All of a catalog's enabled schedules, looked at ahead. To be made anew for another catalog."""
 
     def __init__(self, alarms: Iterable[Alarm] = ()) -> None:
-        alike: defaultdict[object, _Alike] = defaultdict(_Alike)
+        alike: dict[object, _Alike] = {}
         for alarm in alarms:
             for schedule in alarm.schedules:
                 blackout = schedule.blackout and (schedule.blackout.then, calendars_of(schedule.blackout))
-                alike[alarm.timing, blackout].schedules.append(schedule)
+                alike.setdefault((alarm.timing, blackout), _Alike(alarm)).schedules.append(schedule)
         self._alike = list(alike.values())
+        self._nothing_before = _EVER
+
+    def look(self, cursors: Mapping[str, datetime]) -> None:
+        """Find what follows these instants, so that whoever asks first need not wait for it."""
+        for alike in self._alike:
+            for at in {cursors[schedule.id] for schedule in alike.schedules}:
+                _quietly_first(alike, at)
 
     def upcoming(
         self, cursors: Mapping[str, Cursor], pauses: Pauses, now: datetime, count: int
@@ -81,6 +109,9 @@ class Outlook:
         held: list[_Out] = []
         streams: list[Iterable[_Out]] = [held]
         for alike in self._alike:
+            if all(at <= now and (until is None or until <= now) for at, until in alike.stands(cursors)):
+                streams.append(alike.outs(alike.schedules, now))
+                continue
             by_start: dict[datetime, list[Schedule]] = {}
             for schedule in alike.schedules:
                 cursor = cursors[schedule.id]
@@ -93,9 +124,16 @@ class Outlook:
         return [_upcoming(one, pauses) for one in first]
 
     def overdue(self, cursors: Mapping[str, Cursor], before: datetime) -> dict[str, datetime]:
-        """Return, by schedule, what should have gone out before an instant; as `Engine.overdue` has it."""
+        """Return, by schedule, what should have gone out before an instant; as `Engine.overdue` has it.
+
+        From one call to the next the cursors may only move forward.
+        """
         found: dict[str, datetime] = {}
+        if self._nothing_before >= before:
+            return found
         for alike in self._alike:
+            if alike.is_quiet(cursors, before):
+                continue
             for schedule in alike.schedules:
                 cursor = cursors[schedule.id]
                 # Nothing goes out before its fire time.
@@ -103,6 +141,7 @@ class Outlook:
                     out_at = cursor.deferred_until or _first_out_at(alike, cursor.at)
                     if out_at is not None and out_at < before:
                         found[schedule.id] = out_at
+        self._nothing_before = min((alike.nothing_before for alike in self._alike), default=_NEVER)
         return found
 
 
