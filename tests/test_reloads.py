@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flowsched import git
-from flowsched.config import fingerprint
+from flowsched.config import Kept, fingerprint, fingerprints
 from flowsched.daemon import read_catalog, reading
 from flowsched.daemon.disk import Disk, Unanswered
 from flowsched.daemon.reading import Course, look_at, read_first, read_settled
@@ -539,7 +540,35 @@ def test_what_the_disk_does_not_give_may_be_readable_though_it_looks_the_same(
     assert found.look is None
 
 
+def test_a_look_ends_where_a_load_does(schedules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "MOST_ENTRIES", 3)
+    write(schedules, **{name: a_file(name) for name in "abcd"})
+
+    found = fingerprint(str(schedules))
+
+    assert found.files.keys() == {str(schedules), str(schedules / "a.yaml"), str(schedules / "b.yaml")}
+
+
 # Asking.
+
+
+async def test_of_files_that_stay_the_same_a_reload_takes_what_it_has(
+    tmp_path: Path, schedules: Path
+) -> None:
+    write(schedules, a=a_file("a1"), b=a_file("b1"))
+    async with a_house(tmp_path) as house:
+        house.read = partial(read_settled, kept=Kept())
+        await house.reload()
+        write(schedules, a=a_file("a1", cron="*/2 * * * *"))
+        await house.reload()
+        before = house.daemon.catalog.schedules
+        write(schedules, a=a_file("a1", cron="*/3 * * * *"))
+
+        reload = await house.reload()
+
+        assert reload.outcome is ReloadOutcome.APPLIED
+        assert house.daemon.catalog.schedules["a1"].timing.cron == "*/3 * * * *"
+        assert house.daemon.catalog.schedules["b1"] is before["b1"]
 
 
 async def test_an_ask_gets_a_reading_that_begins_after_it(house: House, schedules: Path) -> None:

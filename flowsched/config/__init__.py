@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flowsched.config.files import Trail
     from flowsched.config.fingerprints import Fingerprint, fingerprint
     from flowsched.config.ids import schedule_ids
-    from flowsched.config.loader import load_catalog
+    from flowsched.config.loader import Kept, load_catalog
     from flowsched.config.places import Places
     from flowsched.config.schema import schema_document
     from flowsched.config.secrets import Secret, read_secret
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Fingerprint",
+    "Kept",
     "Places",
     "Secret",
     "Trail",
@@ -39,6 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Fingerprint": "fingerprints",
+    "Kept": "loader",
     "Places": "places",
     "Secret": "secrets",
     "Trail": "files",

@@ -24,7 +24,9 @@ def check(node: Node, schema: Schema, findings: Findings) -> None:
     Raises Unusable where nothing is left to look at.
     """
     if node.data is None:
-        findings.give_up((0, 0), (), "is empty", schema.validator.schema["title"])
+        findings.give_up((0, 0), (), "is empty", schema.document["title"])
+    if schema.accepts(node.data):
+        return
     words = _Words(node, schema, findings)
     for error in schema.validator.iter_errors(node.data):
         words.note(error)

@@ -44,9 +44,9 @@ _KINDS = {
 class Found:
     """A file to be read."""
 
-    path: Path
+    path: str
     """What the user gave, joined with what was found below it: for people."""
-    place: Path
+    place: str
     """Where it is: the same, below the folder that stands in for the current one."""
     name: str
     """The path below what the user gave: the same wherever the folder is mounted."""
@@ -92,15 +92,22 @@ def read_bounded(path: str | Path, most_bytes: int) -> bytes:
         status = os.fstat(descriptor)
         _refuse_irregular(status)
         _refuse_large(status.st_size, most_bytes)
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(most_bytes + 1)
+        content = _read(descriptor, status.st_size, most_bytes)
     finally:
         os.close(descriptor)
     _refuse_large(len(content), most_bytes)
     return content
 
 
-def content_of(path: Path, most_bytes: int, findings: Findings, trail: Trail | None = None) -> bytes:
+def _read(descriptor: int, size: int, most_bytes: int) -> bytes:
+    """Return what is left of a file that had this size a moment ago, or more than `most_bytes` of it."""
+    content = os.read(descriptor, size + 1)
+    while len(content) <= most_bytes and (more := os.read(descriptor, most_bytes + 1)):
+        content += more
+    return content
+
+
+def content_of(path: str | Path, most_bytes: int, findings: Findings, trail: Trail | None = None) -> bytes:
     """Return what `read_bounded` does; what it raises is noted, and Unusable raised."""
     try:
         return read_bounded(path, most_bytes)
@@ -143,7 +150,7 @@ def read_beside(file: Found, path: str, most_bytes: int, trail: Trail) -> Beside
     """
     above = file.name.count("/")
     name = posixpath.normpath(posixpath.join(posixpath.dirname(file.name), path))
-    root = file.place.parents[above]
+    root = Path(file.place).parents[above]
     if not _is_inside(root, name):
         raise Refused(f"{quoted(path)} leads out of the folder of schedules", _BESIDE)
     trail.beside.add(str(root / name))
@@ -156,7 +163,7 @@ def read_beside(file: Found, path: str, most_bytes: int, trail: Trail) -> Beside
     except OSError as error:
         trail.unread = True
         raise Refused(f"{quoted(path)} cannot be read: {error.strerror}", _BESIDE) from None
-    return Beside(file.path.parents[above] / name, name, content)
+    return Beside(Path(file.path).parents[above] / name, name, content)
 
 
 def _is_inside(root: Path, name: str) -> bool:
@@ -182,9 +189,9 @@ def find_files(
     has none is a problem where they are `needed`.
     """
     search = _Search(base, trail or Trail(), tests=tests, needed=needed)
-    found = [each for path in paths for each in search.below(Path(path))]
+    found = [each for path in paths for each in search.below(str(Path(path)))]
     once: dict[tuple[int, int], Found] = {}
-    for each in sorted(found, key=lambda each: each.path):
+    for each in sorted(found, key=lambda each: each.path.split("/")):
         once.setdefault(each.identity, each)
     return list(once.values()), search.problems
 
@@ -196,11 +203,12 @@ class _Search:
         self.problems: list[Problem] = []
         self._trail = trail
         self._base = base
+        self._place_of_base = str(base)
         self._tests = tests
         self._needed = needed
         self._looked_at = 0
 
-    def below(self, path: Path) -> list[Found]:
+    def below(self, path: str) -> list[Found]:
         """Return the files that one path of the user's stands for."""
         problems_before = len(self.problems)
         found = list(self._enter(path, "", ()))
@@ -210,7 +218,7 @@ class _Search:
             self._note(path, f"holds no {kind} file", allowed)
         return found
 
-    def _enter(self, path: Path, name: str, inside: tuple[tuple[int, int], ...]) -> Iterator[Found]:
+    def _enter(self, path: str, name: str, inside: tuple[tuple[int, int], ...]) -> Iterator[Found]:
         """Yield what one path holds; `inside` identifies the folders that lead to it, outermost first."""
         self._looked_at += 1
         if self._looked_at == MOST_ENTRIES + 1:
@@ -226,35 +234,42 @@ class _Search:
         except Refused as refused:
             self._note(path, refused.message, refused.allowed)
 
-    def _follow(self, path: Path, name: str, inside: tuple[tuple[int, int], ...]) -> Iterator[Found]:
-        place = self._base / path
-        status = place.stat()
+    def _follow(self, path: str, name: str, inside: tuple[tuple[int, int], ...]) -> Iterator[Found]:
+        place = _joined(self._place_of_base, path)
+        status = os.stat(place)  # noqa: PTH116 - a Path for each of 10,000 takes longer than the look
         identity = (status.st_dev, status.st_ino)
         asked_for_by_name = not inside
         if stat.S_ISDIR(status.st_mode):
             if not asked_for_by_name:
                 _refuse_odd_folder(path, identity, inside)
-            for entry in sorted(entry.name for entry in place.iterdir()):
+            for entry in sorted(os.listdir(place)):  # noqa: PTH208 - as above
                 if not entry.startswith("."):
                     below = f"{name}/{entry}" if name else entry
-                    yield from self._enter(path / entry, below, (*inside, identity))
-        elif asked_for_by_name or self._is_wanted(path.name):
+                    yield from self._enter(_joined(path, entry), below, (*inside, identity))
+        elif asked_for_by_name or self._is_wanted(path):
             _refuse_irregular(status)  # before it is opened: to open a device may already do something
-            yield Found(path, place, name or path.name, identity)
+            yield Found(path, place, name or path.rpartition("/")[2], identity)
 
     def _is_wanted(self, name: str) -> bool:
         return name.endswith(SUFFIXES) and name.endswith(TEST_SUFFIXES) is self._tests
 
-    def _note(self, path: Path, message: str, allowed: str | None = None) -> None:
-        findings = Findings(str(path))
+    def _note(self, path: str, message: str, allowed: str | None = None) -> None:
+        findings = Findings(path)
         findings.add((0, 0), (), message, allowed)
         self.problems += findings.problems
 
 
-def _refuse_odd_folder(path: Path, identity: tuple[int, int], inside: tuple[tuple[int, int], ...]) -> None:
+def _joined(folder: str, path: str) -> str:
+    """Return what a Path of the two would be called."""
+    if folder == "." or path.startswith("/"):
+        return path
+    return folder + path if folder.endswith("/") else f"{folder}/{path}"
+
+
+def _refuse_odd_folder(path: str, identity: tuple[int, int], inside: tuple[tuple[int, int], ...]) -> None:
     if identity in inside:
         raise Refused("is a symbolic link to a folder that holds it: a loop", "links that do not lead back")
-    if path.suffix in SUFFIXES:
+    if Path(path).suffix in SUFFIXES:
         raise Refused("is a folder, though named like a file", "folders named without .yaml or .yml")
     if len(inside) >= DEEPEST_FOLDER:
         raise Refused("is nested too deep", f"folders at most {DEEPEST_FOLDER} deep")

@@ -72,6 +72,11 @@ class Findings:
         """Take a value as faulty without a problem of its own: another problem already speaks of it."""
         self._faulty.add(path)
 
+    @property
+    def spotless(self) -> bool:
+        """Whether there is a problem with no value at all, so that nobody need ask about each."""
+        return not self._faulty
+
     def is_faulty(self, path: KeyPath) -> bool:
         """Tell whether there is a problem with this value, or with anything that holds it."""
         return bool(self._faulty) and any(path[:length] in self._faulty for length in range(len(path) + 1))

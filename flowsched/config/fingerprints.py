@@ -86,12 +86,27 @@ class _Walk:
             return
         try:
             with os.scandir(real or "/") as entries:
-                below = sorted(entry.name for entry in entries if _counts(entry))
+                below = sorted(filter(_counts, entries), key=lambda entry: entry.name)
         except _UNSEEN as error:
             self.files[path] = _error_of(error)
             return
         for each in below:
-            self.enter(f"{path}/{each}", real, each, (*inside, identity))
+            self._enter_below(f"{path}/{each.name}", real, each, (*inside, identity))
+
+    def _enter_below(
+        self, path: str, above: str, entry: os.DirEntry[str], inside: tuple[tuple[int, int], ...]
+    ) -> None:
+        """Look at what a folder holds: mostly files, to which nothing else leads."""
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            status = None
+        if status is None or not stat.S_ISREG(status.st_mode):
+            self.enter(path, above, entry.name, inside)
+            return
+        self._looked_at += 1
+        if self._looked_at <= MOST_ENTRIES:
+            self.files[path] = _mark(status)
 
     def look_at(self, path: str, above: str, name: str) -> tuple[os.stat_result, str] | None:
         """Note a file or folder, and the links that lead to it; return its path without any.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,12 +36,20 @@ if TYPE_CHECKING:
 MOST_BYTES_TOGETHER = 64 * 1024**2
 MOST_ICAL_BYTES = 1024**2
 """Of one file in iCalendar format."""
+_SLICE = 500
+_SLICE_BYTES = 1024**2
+"""Of files that are read and then parsed together: as many as one look of the collector is worth."""
 _MOST_NAMES = 20
 """Of calendars, listed where one is not known."""
 
 
 def load_catalog(
-    path: str | Sequence[str], settings: Settings | None, *, base: Path = Path(), trail: Trail | None = None
+    path: str | Sequence[str],
+    settings: Settings | None,
+    *,
+    base: Path = Path(),
+    trail: Trail | None = None,
+    kept: Kept | None = None,
 ) -> Catalog:
     """Read files and folders of schedules as one whole.
 
@@ -50,8 +58,10 @@ def load_catalog(
     of every file. The revision depends on the names below `path` and on the contents, not on where they lie,
     and on the data of the time zones and holidays that are used.
     Relative paths begin at `base`, which is never shown. What the load comes past is noted on the `trail`.
+    What is `kept` of an earlier load is not parsed again, and what can be kept of this one is there
+    afterwards; all else is as if nothing had been kept.
     """
-    load = _Load(settings, base, trail or Trail())
+    load = _Load(settings, base, trail or Trail(), Kept() if kept is None else kept)
     load.read_all([path] if isinstance(path, str) else path)
     if load.problems:
         raise ConfigError(load.problems)
@@ -73,36 +83,81 @@ class _Rename:
         return self.path[1]
 
 
+@dataclass(slots=True)
+class _Portion:
+    """What one file adds to a catalog; what could not be used of it is not there."""
+
+    calendars: Sequence[CalendarEntry] = ()
+    entries: Sequence[Entry] = ()
+    renames: Sequence[_Rename] = ()
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether no other file than its own has to do with it."""
+        return not any(each.calendar is None or each.calendar.ical for each in self.calendars)
+
+    @property
+    def names_others(self) -> bool:
+        """Whether it speaks of what may, or may not, be there in other files."""
+        return bool(self.renames) or any(each.blackout for each in self.entries)
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a load leaves for the next one, by the path and the content of each file.
+
+    Only of files in which nothing was wrong, and which name no other file; and only for the settings that
+    they were checked against. The records are those of the catalog itself.
+    """
+
+    settings: Settings | None = None
+    portions: dict[str, tuple[bytes, _Portion]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A file on its way."""
+
+    file: Found
+    findings: Findings
+    content: bytes = b""
+    digest: bytes = b""
+    node: Node | None = None
+    """None before it is read, and where nothing more is to be read of it."""
+    portion: _Portion | None = None
+
+
 class _Load:
-    def __init__(self, settings: Settings | None, base: Path, trail: Trail) -> None:
+    def __init__(self, settings: Settings | None, base: Path, trail: Trail, kept: Kept) -> None:
         self.problems: list[Problem] = []
         self.schedules: dict[str, Schedule] = {}
         self.calendars: dict[str, Calendar] = {}
         self._settings = settings
         self._base = base
         self._trail = trail
+        self._known = kept.portions if kept.settings == settings else {}
+        self._kept = kept
+        self._findings: list[Findings] = []  # of each file that has a problem, or may yet have one
         self._sources: dict[str, Source] = {}
         self._calendar_sources: dict[str, Source] = {}
         self._with_blackout: list[tuple[Findings, Entry]] = []
         self._blackouts: dict[tuple[tuple[str, ...], Then], Blackout] = {}
-        self._renames: list[tuple[Findings, list[_Rename]]] = []  # of each file
+        self._renames: list[tuple[Findings, Sequence[_Rename]]] = []  # of each file
         self._digests: list[tuple[str, bytes]] = []
         self._bytes = 0
 
     def read_all(self, paths: Iterable[str]) -> None:
         found, self.problems = find_files(paths, self._base, trail=self._trail)
-        read = []
-        for file in found:
-            self._trail.begin()
-            findings = Findings(str(file.path))
-            read.append(findings)
-            with suppress(Unusable):
-                self._read(file, findings)
-            if self._bytes > MOST_BYTES_TOGETHER:
-                break
+        keep = Kept(self._settings)
+        for slice_ in self._slices(found):
+            self._read(slice_)
+            with _paused_gc():
+                for each in slice_:
+                    self._add_portion(each, keep)
+        self._kept.settings, self._kept.portions = keep.settings, keep.portions
         self._check_renames()
         self._settle_blackouts()
-        for findings in read:
+        for findings in self._findings:
             self.problems += findings.problems
 
     def revision(self) -> str:
@@ -127,30 +182,98 @@ class _Load:
         if any(each.holidays for each in self.calendars.values()):
             yield f"holidays {blackouts.holidays_version()}"
 
-    def _read(self, file: Found, findings: Findings) -> None:
-        content = content_of(file.place, MOST_BYTES, findings, self._trail)
-        try:
-            self._count(file.name, content)
-        except Refused as refused:
-            findings.give_up((0, 0), (), refused.message, refused.allowed)
-        with _paused_gc():
-            node = read(content, findings)
-            check(node, schedules_schema(), findings)
-        for calendar in parse_calendars(node, partial(self._ical, file), findings):
-            self._add_calendar(calendar, findings)
-        with _paused_gc():
-            entries = parse(node, self._settings, findings)
-        for entry in entries:
-            self._add(entry, findings)
-        self._renames.append((findings, list(_renames(node, entries, findings))))
+    def _slices(self, found: Iterable[Found]) -> Iterator[list[_Reading]]:
+        """Yield the files with what they hold, some at a time."""
+        slice_: list[_Reading] = []
+        begun = self._bytes
+        for file in found:
+            self._trail.begin()
+            reading = _Reading(file, Findings(file.path))
+            slice_.append(reading)
+            with suppress(Unusable):
+                self._take(reading)
+            if self._bytes > MOST_BYTES_TOGETHER:
+                break
+            if len(slice_) >= _SLICE or self._bytes - begun >= _SLICE_BYTES:
+                yield slice_
+                slice_, begun = [], self._bytes
+                if self._bytes > MOST_BYTES_TOGETHER:
+                    break
+        yield slice_
 
-    def _count(self, name: str, content: bytes) -> None:
-        """Take a file into the revision. Raises Refused where all together is too much."""
+    def _take(self, reading: _Reading) -> None:
+        """Take in what a file holds."""
+        content = content_of(reading.file.place, MOST_BYTES, reading.findings, self._trail)
+        try:
+            reading.digest = self._count(reading.file.name, content)
+        except Refused as refused:
+            reading.findings.give_up((0, 0), (), refused.message, refused.allowed)
+        reading.content = content
+        digest, portion = self._known.get(reading.file.path, (b"", None))
+        if digest == reading.digest:
+            reading.portion = portion
+
+    def _read(self, slice_: list[_Reading]) -> None:
+        """Read a slice, step by step.
+
+        The collector pauses but where files in iCalendar format are read: it would look through all that was
+        parsed, again and again; but a disk may hang for days, and the whole process would do without it.
+        """
+        wanted = [each for each in slice_ if each.digest and each.portion is None]
+        with _paused_gc():
+            for each in wanted:
+                with suppress(Unusable):
+                    node = read(each.content, each.findings)
+                    check(node, schedules_schema(), each.findings)
+                    each.node = node
+        for each in wanted:
+            with suppress(Unusable):
+                self._read_calendars(each)
+        with _paused_gc():
+            for each in wanted:
+                with suppress(Unusable):
+                    self._read_schedules(each)
+
+    def _read_calendars(self, reading: _Reading) -> None:
+        node, reading.node = reading.node, None
+        if node is not None:
+            calendars: list[CalendarEntry] = []
+            reading.portion = _Portion(calendars)
+            for calendar in parse_calendars(node, partial(self._ical, reading.file), reading.findings):
+                calendars.append(calendar)  # noqa: PERF402 - those before a fault count
+            reading.node = node
+
+    def _read_schedules(self, reading: _Reading) -> None:
+        node, portion = reading.node, reading.portion
+        if node is not None and portion is not None:
+            portion.entries = tuple(parse(node, self._settings, reading.findings))
+            portion.renames = tuple(_renames(node, portion.entries, reading.findings))
+
+    def _add_portion(self, reading: _Reading, keep: Kept) -> None:
+        """Put what a file adds to what the others do; note what only their being together shows."""
+        portion, findings = reading.portion, reading.findings
+        if portion is not None:
+            if portion.stands_alone and not findings.problems:
+                keep.portions[reading.file.path] = reading.digest, portion
+            with suppress(Unusable):
+                for calendar in portion.calendars:
+                    self._add_calendar(calendar, findings)
+                for entry in portion.entries:
+                    self._add(entry, findings)
+                if portion.renames:
+                    self._renames.append((findings, portion.renames))
+        if findings.problems or (portion is not None and portion.names_others):
+            self._findings.append(findings)
+
+    def _count(self, name: str, content: bytes) -> bytes:
+        """Take a file into the revision; return its digest. Raises Refused where all together is too much."""
         self._bytes += len(content)
         if self._bytes > MOST_BYTES_TOGETHER:
             allowed = f"at most {MOST_BYTES_TOGETHER:,} bytes in one load"
             raise Refused("is too much together with the files before it", allowed)
-        self._digests.append((name, hashlib.sha256(content).digest()))
+        digest = hashlib.sha256(content).digest()
+        self._digests.append((name, digest))
+        return digest
 
     def _ical(self, file: Found, path: str) -> Ical:
         """Return the file in iCalendar format that a schedule file names. Raises Refused."""
@@ -193,7 +316,8 @@ class _Load:
             findings.add(named.at, named.path, message, allowed)
 
     def _add(self, entry: Entry, findings: Findings) -> None:
-        first = self._sources.setdefault(entry.id, Source(findings.file, entry.at[0]))
+        here = entry.schedule.source if entry.schedule else Source(findings.file, entry.at[0])
+        first = self._sources.setdefault(entry.id, here)
         if first.file != findings.file:
             message = f"the id is taken: {first} has it already"
             findings.add(entry.at, ("schedules", entry.id), message, "ids that are unique over all files")
@@ -239,10 +363,7 @@ def _renames(node: Node, entries: Iterable[Entry], findings: Findings) -> Iterat
 
 @contextmanager
 def _paused_gc() -> Iterator[None]:
-    """Keep the collector away from a parse: it would look through all that was read, again and again.
-
-    Not from what reads the disk: that may hang for days, and the whole process would do without a collector.
-    """
+    """Keep the collector away from a parse. Not for what reads the disk."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     Values = dict[KeyPath, Any]
 
+_MOST_SHARED = 10_000
+"""Records kept to stand for all that are equal: thousands of schedules have a few timings and policies."""
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _TIMEZONE, _TARGET, _TASK = ("timezone",), ("target",), ("task",)
@@ -268,8 +270,13 @@ def _merged(general: Any, own: Any) -> Any:
     return FAULTY if FAULTY in (general, own) else {**(general or {}), **(own or {})}
 
 
+_between = lru_cache(maxsize=_MOST_SHARED)(between)
+_timing = lru_cache(maxsize=_MOST_SHARED)(Timing)
+_retry_policy = lru_cache(maxsize=_MOST_SHARED)(RetryPolicy)
+
+
 def _span(least: timedelta, most: timedelta) -> Callable[[str], timedelta]:
-    return partial(between, least=least, most=most)
+    return partial(_between, least=least, most=most)
 
 
 _OWN: Converters = {
@@ -308,11 +315,11 @@ def _record(schedule_id: str, values: Values, source: Source) -> Schedule:
     zone = plain.pop("timezone")
     rules = cron.zone_rules(zone)
     accept = tuple(each for rule in plain.pop("accept").values() for each in rule)
-    timing = Timing(plain.pop("cron"), zone, plain.pop("starts_at"), plain.pop("ends_at"), rules)
+    timing = _timing(plain.pop("cron"), zone, plain.pop("starts_at"), plain.pop("ends_at"), rules)
     return Schedule(
         id=schedule_id,
         timing=timing,
-        retry=RetryPolicy(**retry),
+        retry=_retry_policy(**retry),
         accept=accept,
         source=source,
         **plain,

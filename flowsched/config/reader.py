@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
@@ -18,7 +19,7 @@ from yaml import events
 from flowsched.config import syntax
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from flowsched.config.findings import Findings, KeyPath
 
@@ -43,6 +44,8 @@ _NUMBER_START = frozenset("+-.0123456789")
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _REAL = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _LONGEST_NUMBER = 40
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""Within a scalar: one for all, as most nodes are scalars."""
 
 
 @dataclass(slots=True)
@@ -52,9 +55,9 @@ class Node:
     at: Position
     data: Any
     """The plain value: dict, list, str, int, float, bool or None."""
-    children: dict[str, Node] = field(default_factory=dict)
+    children: Mapping[str, Node]
     """The values of a mapping, by key; of a list, by index, from "0"."""
-    keys: dict[str, Position] = field(default_factory=dict)
+    keys: Mapping[str, Position]
     """Where each key of a mapping stands."""
 
     def get(self, path: KeyPath) -> Node | None:
@@ -76,14 +79,35 @@ class Node:
 class _Frame:
     """A collection that is being read."""
 
-    node: Node
+    at: Position
+    data: Any
     anchor: str | None
+    is_mapping: bool
     key: str | None = None
     """The key whose value is next; None where a key is next, and in sequences."""
     repeated: bool = False
     """Whether that key was there before: then its value is read and left aside."""
+    children: dict[str, Node] = field(default_factory=dict)
+    keys: dict[str, Position] = field(default_factory=dict)
     values: int = 1
     height: int = 1
+
+    @property
+    def node(self) -> Node:
+        """What has been read of it."""
+        return Node(self.at, self.data, self.children, self.keys)
+
+    def put(self, node: Node) -> None:
+        """Take in the value that is next."""
+        key = self.key
+        if key is None:
+            self.children[str(len(self.data))] = node
+            self.data.append(node.data)
+            return
+        if not self.repeated:
+            self.children[key] = node
+            self.data[key] = node.data
+        self.key = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,29 +124,35 @@ def read(content: bytes, findings: Findings) -> Node:
     For anything else that is not strict YAML, Unusable is raised after noting it.
     """
     text = syntax.decode(content, findings)
-    return _Tree(findings).build(_events(text, findings))
+    return _Tree(findings, escapes="\\" in text).build(_events(text, findings))
 
 
 def _events(text: str, findings: Findings) -> Iterator[Any]:
     """Yield the parser's events; a fault of syntax becomes a finding."""
     try:
-        yield from yaml.parse(text, Loader=_Loader)
+        parser = _Loader(text)
+        while (event := parser.get_event()) is not None:
+            yield event
     # The pure-Python scanner also lets int() and chr() fail on absurd directives and escapes.
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         syntax.explain(error, text, findings)
 
 
 class _Tree:
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, *, escapes: bool) -> None:
         self._findings = findings
+        self._escapes = escapes
+        """Whether the file has a backslash: what is written as it is was looked at before."""
         self._stack: list[_Frame] = []
+        self._frame: _Frame | None = None
+        """The innermost of them."""
         self._anchored: dict[str, _Anchored] = {}
         self._aliases = 0
         self._values = 0
         self._documents = 0
-        self._root = Node((1, 1), None)
+        self._root = _scalar((1, 1), None)
 
-    def build(self, stream: Iterator[Any]) -> Node:
+    def build(self, stream: Iterable[Any]) -> Node:
         steps = {
             events.DocumentStartEvent: self._document,
             events.ScalarEvent: self._scalar,
@@ -144,34 +174,40 @@ class _Tree:
             self._give_up(event, "a second document begins here", "one document a file")
 
     def _scalar(self, event: Any) -> None:
-        self._refuse_tag(event)
-        plain = event.implicit[0]
-        if event.style == '"' and syntax.hidden(event.value):
+        if event.tag:
+            self._refuse_tag(event)
+        plain, text, frame = event.implicit[0], event.value, self._frame
+        if self._escapes and event.style == '"' and syntax.hidden(text):
             self._give_up(event, "a character that does not show is escaped in this text", "visible text")
-        if self._key_is_next():
-            self._key(event, plain=plain)
+        if frame is not None and frame.key is None and frame.is_mapping:
+            self._key(frame, event, plain=plain)
             return
-        if plain and len(event.value) > _LONGEST_NUMBER and _INTEGER.fullmatch(event.value):
-            self._give_up(event, f"a number of {len(event.value):,} digits", f"at most {_LONGEST_NUMBER}")
-        node = Node(_position(event), _plain_value(event.value) if plain else event.value)
+        if plain and len(text) > _LONGEST_NUMBER and _INTEGER.fullmatch(text):
+            self._give_up(event, f"a number of {len(text):,} digits", f"at most {_LONGEST_NUMBER}")
+        node = _scalar(_position(event), _plain_value(text) if plain else text)
         if event.anchor:
             self._anchored[event.anchor] = _Anchored(node, 1, 0)
-        self._attach(node, event, values=1, height=0)
+        self._count(event, 1)
+        if frame is None:
+            self._root = node
+        else:
+            frame.values += 1
+            frame.put(node)
 
-    def _key(self, event: Any, *, plain: bool) -> None:
-        frame, key = self._stack[-1], event.value
+    def _key(self, frame: _Frame, event: Any, *, plain: bool) -> None:
+        key = event.value
         if plain and key == "<<":
             self._give_up(event, "merge keys are not supported", 'keys written out, or a "defaults" section')
-        path = (*self._path(), key)
         if plain and not isinstance(_plain_value(key), str):
             message = "this key is not text" if key else "the key is empty"
+            path = (*self._path(), key)
             self._findings.add(_position(event), path, message, "text; put it in quotes", usable=True)
-        frame.key, frame.repeated = key, key in frame.node.keys
+        frame.key, frame.repeated = key, key in frame.keys
         if not frame.repeated:
-            frame.node.keys[key] = _position(event)
+            frame.keys[key] = _position(event)
             return
-        message = f"is here again; the first is on line {frame.node.keys[key][0]}"
-        self._findings.add(_position(event), path, message, "each key once", usable=True)
+        message = f"is here again; the first is on line {frame.keys[key][0]}"
+        self._findings.add(_position(event), self._path(), message, "each key once", usable=True)
 
     def _alias(self, event: Any) -> None:
         self._aliases += 1
@@ -191,42 +227,41 @@ class _Tree:
         if self._key_is_next():
             self._give_up(event, "a mapping or a sequence stands where a key should be", "text as a key")
         self._refuse_depth(event, 1)
-        data: Any = {} if isinstance(event, events.MappingStartEvent) else []
-        self._stack.append(_Frame(Node(_position(event), data), event.anchor))
+        is_mapping = isinstance(event, events.MappingStartEvent)
+        data: Any = {} if is_mapping else []
+        self._frame = _Frame(_position(event), data, event.anchor, is_mapping)
+        self._stack.append(self._frame)
 
     def _close(self, event: Any) -> None:
         frame = self._stack.pop()
+        self._frame = self._stack[-1] if self._stack else None
+        node = frame.node
         if frame.anchor:
-            self._anchored[frame.anchor] = _Anchored(frame.node, frame.values, frame.height)
-        self._attach(frame.node, event, values=frame.values, height=frame.height, counted=frame.values - 1)
+            self._anchored[frame.anchor] = _Anchored(node, frame.values, frame.height)
+        self._attach(node, event, values=frame.values, height=frame.height, counted=frame.values - 1)
 
     def _attach(self, node: Node, event: Any, *, values: int, height: int, counted: int = 0) -> None:
         """Put a complete node where it belongs; `counted` of its values were counted when they were read."""
-        self._values += values - counted
-        if self._values > MOST_VALUES:
-            self._give_up(event, "too many values", f"at most {MOST_VALUES:,} in a file, aliases followed")
+        self._count(event, values - counted)
         self._refuse_depth(event, height)
-        if not self._stack:
+        frame = self._frame
+        if frame is None:
             self._root = node
             return
-        frame = self._stack[-1]
         frame.values += values
         frame.height = max(frame.height, height + 1)
-        if frame.key is None:
-            frame.node.children[str(len(frame.node.data))] = node
-            frame.node.data.append(node.data)
-        elif not frame.repeated:
-            frame.node.children[frame.key] = node
-            frame.node.data[frame.key] = node.data
-        frame.key = None
+        frame.put(node)
+
+    def _count(self, event: Any, values: int) -> None:
+        self._values += values
+        if self._values > MOST_VALUES:
+            self._give_up(event, "too many values", f"at most {MOST_VALUES:,} in a file, aliases followed")
 
     def _key_is_next(self) -> bool:
-        return (
-            bool(self._stack) and self._stack[-1].key is None and isinstance(self._stack[-1].node.data, dict)
-        )
+        return self._frame is not None and self._frame.key is None and self._frame.is_mapping
 
     def _path(self) -> KeyPath:
-        return tuple(_step(frame) for frame in self._stack if frame.key is not None or _is_list(frame))
+        return tuple(_step(frame) for frame in self._stack if frame.key is not None or not frame.is_mapping)
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag:
@@ -246,17 +281,18 @@ class _Tree:
         self._findings.give_up(_position(event), keys, message, allowed)
 
 
-def _is_list(frame: _Frame) -> bool:
-    return isinstance(frame.node.data, list)
-
-
 def _step(frame: _Frame) -> str:
     """Return what leads from a collection to the value that is being read in it."""
-    return str(len(frame.node.data)) if frame.key is None else frame.key
+    return str(len(frame.data)) if frame.key is None else frame.key
+
+
+def _scalar(at: Position, data: Any) -> Node:
+    return Node(at, data, _NOTHING, _NOTHING)
 
 
 def _position(event: Any) -> Position:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+    mark = event.start_mark
+    return mark.line + 1, mark.column + 1
 
 
 def _plain_value(text: str) -> Any:

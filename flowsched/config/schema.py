@@ -3,44 +3,51 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft7Validator, ValidationError
-from jsonschema.validators import extend
+from flowsched.config.accepting import accepting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from flowsched.config.accepting import Accepts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schema:
     """What the files of one kind may hold."""
 
-    validator: Any
+    document: dict[str, Any]
+    """Without references: so nothing is ever looked up."""
+    accepts: Accepts
+    """Tells at once that nothing is wrong; what it does not accept may be right all the same."""
     secrets_nearby: bool
     """Whether somebody may have written a secret into such a file; then no message repeats a value."""
+
+    @cached_property
+    def validator(self) -> Any:
+        """Tells all that is wrong; jsonschema is imported only where something is."""
+        return import_module("flowsched.config.validator").strict_validator(self.document)
 
 
 @cache
 def schedules_schema() -> Schema:
     """Return what a schedule file may hold."""
-    return Schema(_validator("schedules"), secrets_nearby=False)
+    return _schema("schedules", secrets_nearby=False)
 
 
 @cache
 def settings_schema() -> Schema:
     """Return what `flowsched.yaml` may hold."""
-    return Schema(_validator("settings"), secrets_nearby=True)
+    return _schema("settings", secrets_nearby=True)
 
 
 @cache
 def tests_schema() -> Schema:
     """Return what a test file may hold."""
-    return Schema(_validator("tests"), secrets_nearby=False)
+    return _schema("tests", secrets_nearby=False)
 
 
 def schema_document(name: str) -> dict[str, Any]:
@@ -61,16 +68,7 @@ def written_out(schema: Any, definitions: dict[str, Any]) -> Any:
     return {key: written_out(value, definitions) for key, value in schema.items() if key != "definitions"}
 
 
-def _validator(name: str) -> Any:
+def _schema(name: str, *, secrets_nearby: bool) -> Schema:
     document = schema_document(name)
-    # 30.0 is an integer to JSON Schema; in a reviewed file it is a slip.
-    types = Draft7Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    # Without references nothing is ever looked up, and a check takes half the time.
-    strict: Any = extend(Draft7Validator, {"pattern": _pattern}, type_checker=types)  # type: ignore[no-untyped-call]
-    return strict(written_out(document, document["definitions"]))
-
-
-def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
-    """Check a text as a whole: in Python, unlike in editors, `$` holds before a last line end too."""
-    if isinstance(value, str) and not re.fullmatch(pattern, value):
-        yield ValidationError(f"does not match {pattern}")
+    whole = written_out(document, document["definitions"])
+    return Schema(whole, accepting(whole), secrets_nearby)

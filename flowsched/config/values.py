@@ -30,6 +30,9 @@ def typed_values(root: Node, path: KeyPath, converters: Converters, findings: Fi
     key.
     """
     node = root.get(path)
+    if findings.spotless:  # as most files are: then only what is there is worth a look
+        there = node.children.keys() if node else ()
+        converters = {key: convert for key, convert in converters.items() if key[0] in there}
     values: dict[KeyPath, Any] = {}
     for key, convert in converters.items():
         found = node.get(key) if node else None

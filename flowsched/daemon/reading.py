@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flowsched import git
 from flowsched.clock import SystemClock
-from flowsched.config import Trail, fingerprint, load_catalog
+from flowsched.config import Kept, Trail, fingerprint, load_catalog
 from flowsched.errors import ConfigError, GitError, Problem, printable
 from flowsched.model import SHORT
 
@@ -115,17 +115,19 @@ def read_catalog(settings: Settings) -> Catalog:
     return catalog
 
 
-def read_first(settings: Settings) -> tuple[Catalog, Look | None]:
+def read_first(settings: Settings, kept: Kept | None = None) -> tuple[Catalog, Look | None]:
     """Do so, and return how the files looked as well; None: they may be read otherwise and look the same.
+
+    What was read is `kept` for the readings that follow.
 
     A lock that git seems to have left over keeps nothing from being read here, unlike later: there is no
     earlier catalog that could stay in force, and a machine that has lost its power shall fire again.
     """
     left_over = _old_lock(settings)
-    reading = read_settled(settings, left_over=left_over)
+    reading = read_settled(settings, left_over=left_over, kept=kept)
     if reading.left_over is not None:
         left_over = reading.left_over
-        reading = read_settled(settings, left_over=left_over)
+        reading = read_settled(settings, left_over=left_over, kept=kept)
     if reading.catalog is None:
         raise ConfigError(reading.problems)
     if left_over is not None and os.path.lexists(left_over.path):
@@ -162,15 +164,19 @@ def look_at(settings: Settings, beside: frozenset[str] = frozenset()) -> Look:
 
 
 def read_settled(
-    settings: Settings, course: Course | None = None, *, left_over: Lock | None = None
+    settings: Settings,
+    course: Course | None = None,
+    *,
+    left_over: Lock | None = None,
+    kept: Kept | None = None,
 ) -> Reading:
-    """Read the schedules as they are at one moment; blocks.
+    """Read the schedules as they are at one moment; blocks. What is `kept` is not parsed again.
 
     A reading counts only where the files look the same before and after it, and no git is at work in their
     work tree, as its lock shows unless it is `left_over`. Else they are read again, for up to SETTLE_AT_MOST;
     then that is their problem.
     """
-    course = course or Course()
+    course, kept = course or Course(), kept or Kept()
     clock = SystemClock()
     until = clock.monotonic() + SETTLE_AT_MOST
     beside: frozenset[str] = frozenset()
@@ -182,7 +188,7 @@ def read_settled(
         before = look_at(settings, beside)
         unstable = first.unrest(before, left_over)
         if unstable is None:
-            reading = _read(settings, before, course)
+            reading = _read(settings, before, course, kept)
             beside = frozenset(course.beside)
             unstable = before.unrest(look_at(settings, beside), left_over)
             if unstable is None:
@@ -197,19 +203,19 @@ def _problem(settings: Settings, unrest: str) -> Problem:
     return Problem(printable(settings.schedules), 0, 0, "", unrest, AT_REST)
 
 
-def _read(settings: Settings, look: Look, course: Course) -> Reading:
+def _read(settings: Settings, look: Look, course: Course, kept: Kept) -> Reading:
     course.beside, course.unread = set(), False
     catalog, problems = None, list[Problem]()
     try:
-        catalog = _of_one_commit(settings, course)
+        catalog = _of_one_commit(settings, course, kept)
     except ConfigError as error:
         problems = error.problems
     return Reading(catalog, tuple(problems), None if course.unread else look)
 
 
-def _of_one_commit(settings: Settings, course: Course) -> Catalog:
+def _of_one_commit(settings: Settings, course: Course, kept: Kept) -> Catalog:
     before = _commit_of(settings.schedules)
-    catalog = load_catalog(settings.schedules, settings, trail=course)
+    catalog = load_catalog(settings.schedules, settings, trail=course, kept=kept)
     after = _commit_of(settings.schedules, *sorted(_named_beside(catalog)))
     # Another commit may have been checked out meanwhile: then nobody knows of which the files were.
     if before is None or after is None or before.id != after.id:

@@ -6,8 +6,10 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
+from flowsched.config import Kept
 from flowsched.daemon.disk import Disk, Unanswered
 from flowsched.daemon.reading import read_settled, trailer_of
 from flowsched.errors import LedgerError, Problem, printable
@@ -64,8 +66,9 @@ class Reloads:
         tell: Tell = nobody,
         *,
         disk: Disk | None = None,
-        read: Callable[[Settings, Course], Reading] = read_settled,
+        read: Callable[[Settings, Course], Reading] | None = None,
     ) -> None:
+        """Read with `read`; by default, what one reading has parsed serves the next one, too."""
         self.latest: Reload | None = None
         """What came of the latest reading; None before the first."""
         self.seen: Look | None = None
@@ -75,7 +78,7 @@ class Reloads:
         self._settings = settings
         self._clock = clock
         self._tell = tell
-        self._read = read
+        self._read = read or partial(read_settled, kept=Kept())
         self._asked: _Asked | None = None
         self._wanted = asyncio.Event()
         self.under_way = False

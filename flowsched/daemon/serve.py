@@ -16,6 +16,7 @@ from flowsched.daemon.gateways import gateway_of
 from flowsched.daemon.hands import Hands, revision_on_disk
 from flowsched.daemon.herald import Herald
 from flowsched.daemon.pulse import Pulse
+from flowsched.daemon.reading import read_settled
 from flowsched.daemon.reloads import Reloads
 from flowsched.daemon.standing import Board
 from flowsched.daemon.taking import ledger_taken
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from flowsched.clock import Clock
+    from flowsched.config import Kept
     from flowsched.control.ports import Wheel
     from flowsched.control.server import Page
     from flowsched.daemon.reading import Look
@@ -55,12 +57,13 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
     ready: asyncio.Event | None = None,
     systemd: Systemd | None = None,
     seen: Look | None = None,
+    known: Kept | None = None,
 ) -> None:
     """Keep the schedules of `catalog` until `stop` is set, then drain; `halt` cuts the drain short.
 
     Each time that `reload` is set, the schedules are read anew, and so they are when the files change that
-    looked as in `seen` when `catalog` was read; where they have problems, these are logged, and what was in
-    force stays in force.
+    looked as in `seen` when `catalog` was read; what is `known` of them from that reading is not parsed
+    again. Where they have problems, these are logged, and what was in force stays in force.
 
     Raises SecretError or LedgerError where it cannot start, and LedgerUnusable at any time: a daemon whose
     ledger will not come back must be seen to have ended. A ledger that another process keeps is waited for,
@@ -82,7 +85,8 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
         listeners: list[Tell] = []
         tell = _to_all(listeners)
         daemon = Daemon(ledger, gateways, clock, settings.max_change, tell)
-        reloads = Reloads(daemon, settings, clock, tell)
+        read = None if known is None else partial(read_settled, kept=known)
+        reloads = Reloads(daemon, settings, clock, tell, read=read)
         pulse = Pulse(daemon, ledger, clock, tell, feed=systemd.feed, watchdog=systemd.watchdog)
         board = Board(daemon, reloads, lambda: pulse.health, gateways, ledger, clock)
         herald = Herald(systemd, clock, lambda: sentence(board.status()))
