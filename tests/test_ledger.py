@@ -408,7 +408,7 @@ async def test_collisions_are_found_by_index(tmp_path: Path, ledger: Ledger) -> 
     plans = await plans_of(ledger, lambda books: books.runs.claim([colliding("a")]))
 
     assert [step for step in plans if "SCAN" in step] == []
-    assert "SEARCH held USING INDEX runs_by_flow (target=? AND flow=? AND fire_time=?)" in plans
+    assert "SEARCH held USING INDEX runs_by_minute (fire_time=? AND target=? AND flow=?)" in plans
 
 
 # Attempts and states

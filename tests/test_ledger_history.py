@@ -345,7 +345,7 @@ async def test_nothing_scans_a_big_ledger(ledger: Ledger) -> None:
         "sent_since": "SEARCH attempts USING INDEX attempts_started (started_at>?)",
         "previous_instances": "CO-ROUTINE made",
         "run": "SEARCH runs USING INTEGER PRIMARY KEY (rowid=?)",
-        "automatic_runs": "SEARCH runs USING INDEX runs_automatic ((schedule_id,fire_time)>(?,?))",
+        "automatic_runs": "SEARCH runs USING INDEX sqlite_autoindex_runs_1 ((schedule_id,fire_time)>(?,?))",
     }
     assert plans["previous_instances"][1] == "SEARCH runs USING INDEX runs_made (target=? AND flow=?)"
     # Small as they are: what was made of the latest hundred runs, and a table of one row.

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flowsched.errors import LedgerError, LedgerRefusal
+from flowsched.ledger.moves import Begin, End, Settle
 from flowsched.ledger.session import open_to_write
 from flowsched.ledger.transitions import ARROWS, INITIAL_STATES, sources
 from flowsched.model import (
@@ -285,7 +286,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         self._expect(
             changed if begins else None,
-            lambda books: books.runs.begin_attempt(run.id, number, at, note, deadline),
+            Begin(run.id, number, at, note, deadline, None),
         )
 
     @precondition(lambda self: self._runs)
@@ -300,7 +301,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         self._expect(
             changed if ends else None,
-            lambda books: books.runs.end_attempt(run.id, number, at, ANSWER, step),
+            End(run.id, number, at, ANSWER, step),
         )
 
     @precondition(lambda self: self._runs)
@@ -323,7 +324,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self._expect(changed if moves else None, lambda books: books.runs.resolve(run.id, at, step))
         else:
             moves = state in ARROWS[run.state] and state is not RunState.SENDING
-            self._expect(changed if moves else None, lambda books: books.runs.settle(run.id, at, step))
+            self._expect(changed if moves else None, Settle(run.id, at, step, None))
 
     @precondition(lambda self: self._runs)
     @rule(data=st.data(), state=st.sampled_from(FlowState))

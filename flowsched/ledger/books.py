@@ -19,16 +19,18 @@ from flowsched.ledger.watches import Watches
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from flowsched.ledger.moves import Known
+
 
 class Books:
     """All that is in a ledger, over one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, known: Known) -> None:
         self._connection = connection
         self.actions = Actions(connection)
         self.by_hand = ByHand(connection)
         self.catalogs = Catalogs(connection)
-        self.runs = Runs(connection)
+        self.runs = Runs(connection, known)
         self.watches = Watches(connection)
         self.history = History(connection)
         self.outbox = Outbox(connection)

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from flowsched.ledger.moves import Begin, End, Settle
 from flowsched.ledger.thread import LedgerThread
 from flowsched.model import Action, ActionKind
 
@@ -338,9 +339,7 @@ class Ledger(LedgerReader):
         there. Raises LedgerRefusal unless `number` follows the attempts begun, and the run is claimed,
         waiting or in doubt; and where it was claimed again by hand since `claimed_at`, None: whoever did.
         """
-        return await self._writer.do(
-            lambda books: books.runs.begin_attempt(run_id, number, at, note, deadline, claimed_at)
-        )
+        return await self._writer.do(Begin(run_id, number, at, note, deadline, claimed_at))
 
     async def end_attempt(
         self, run_id: int, number: int, at: datetime, answer: Answer, next_step: NextStep
@@ -350,9 +349,7 @@ class Ledger(LedgerReader):
         One that becomes triggered, and whose schedule wants that, is watched from then on for `run.watch`.
         Raises LedgerRefusal unless the run is sending with that attempt and may enter that state.
         """
-        return await self._writer.do(
-            lambda books: books.runs.end_attempt(run_id, number, at, answer, next_step)
-        )
+        return await self._writer.do(End(run_id, number, at, answer, next_step))
 
     async def settle(
         self, run_id: int, at: datetime, next_step: NextStep, *, claimed_at: datetime | None = None
@@ -364,7 +361,7 @@ class Ledger(LedgerReader):
         leads there, for sending, which only `begin_attempt` enters, and where the run was claimed again by
         hand since `claimed_at`; None: whoever did.
         """
-        return await self._writer.do(lambda books: books.runs.settle(run_id, at, next_step, claimed_at))
+        return await self._writer.do(Settle(run_id, at, next_step, claimed_at))
 
     async def claim_by_hand(self, row: NewRun, action: Action) -> Run:
         """Claim a run that a person wants, of origin manual or backfill, and record the action; return it.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, and_, bindparam, func, or_, select, text, tuple_
+from sqlalchemy import Text, and_, bindparam, func, not_, or_, select, text, tuple_
 
 from flowsched.ledger import tables
 from flowsched.ledger.records import attempt_of, fired_of, run_of, sent_of
+from flowsched.ledger.runs import is_in
 from flowsched.ledger.sqlite import pages
-from flowsched.model import FINAL_STATES, FlowState, RunState
+from flowsched.model import FINAL_STATES, FlowState, Origin, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,10 +66,10 @@ _PREVIOUS = (
 _FIRED: Select[Any] = (
     select(_runs.id, _runs.schedule_id, _runs.fire_time, _runs.origin, _runs.state)
     .where(
-        # So is this, for `runs_automatic`.
-        text("origin IN ('schedule', 'catch_up')"),
-        _runs.fire_time >= bindparam("first"),
-        _runs.fire_time < bindparam("end"),
+        # Neither is for an index: the walk is to be along `runs_identity`, as all runs of these times would
+        # have to be sorted for each page.
+        _runs.origin.in_((Origin.SCHEDULE, Origin.CATCH_UP)),
+        not_(or_(_runs.fire_time < bindparam("first"), _runs.fire_time >= bindparam("end"))),
         tuple_(_runs.schedule_id, _runs.fire_time)
         > tuple_(bindparam("last_schedule", type_=Text), bindparam("last_time", type_=_runs.fire_time.type)),
     )
@@ -108,7 +109,8 @@ class History:
         if schedule_id is not None:
             query = query.where(_runs.schedule_id == schedule_id)
         if state is not None:
-            query = query.where(_runs.state == state)
+            # Of one schedule, it is not for an index: there are fewer runs of it than of any state.
+            query = query.where(_runs.state == state if schedule_id is None else is_in(state))
         return [run_of(row) for row in self._connection.execute(query)]
 
     def attempts(self, run_ids: Sequence[int]) -> dict[int, list[Attempt]]:

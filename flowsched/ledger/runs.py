@@ -9,7 +9,7 @@ from sqlalchemy import and_, bindparam, func, insert, not_, select, update
 
 from flowsched import retry
 from flowsched.errors import LedgerRefusal
-from flowsched.ledger import tables
+from flowsched.ledger import tables, together
 from flowsched.ledger.records import claimed_run, row_of, run_of
 from flowsched.ledger.sqlite import insert_or_nothing
 from flowsched.ledger.transitions import ARROWS, BY_HAND, INITIAL_STATES, sources
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import ColumnElement, Connection, Row, Select
     from sqlalchemy.sql.dml import ReturningUpdate
 
+    from flowsched.ledger.moves import Known, Moved
     from flowsched.model import Answer, NewRun, Run
 
 _runs = tables.runs.c
@@ -141,9 +142,17 @@ _UNBEGUN = select(tables.runs).where(
     _runs.state == RunState.CLAIMED,
     _runs.attempts == 0,
 )
+
+
+def is_in(state: RunState) -> ColumnElement[bool]:
+    """Return the condition that a run is in a state, as a negation, which no index answers."""
+    return _runs.state.not_in([other for other in RunState if other is not state])
+
+
+# The walk is along the runs of the schedule: that of a state may pass millions of others before the first.
 _LAST_SUCCESS = (
     select(_runs.fire_time)
-    .where(_runs.schedule_id == bindparam("of_schedule"), _runs.state == RunState.TRIGGERED)
+    .where(_runs.schedule_id == bindparam("of_schedule"), is_in(RunState.TRIGGERED))
     .order_by(_runs.fire_time.desc())
     .limit(1)
 )
@@ -151,7 +160,7 @@ _LAST_SKIP = (
     select(_runs.fire_time)
     .where(
         _runs.schedule_id == bindparam("of_schedule"),
-        _runs.state == RunState.SKIPPED,
+        is_in(RunState.SKIPPED),
         _runs.fire_time > bindparam("after"),
     )
     .order_by(_runs.fire_time.desc())
@@ -168,8 +177,9 @@ _DONE_BEFORE = select(tables.runs).where(
 class Runs:
     """Writes runs and attempts. Contracts are those of the like-named methods of `Ledger`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, known: Known) -> None:
         self._connection = connection
+        self._known = known
         self._watches = Watches(connection)
 
     def claim(self, rows: Sequence[NewRun]) -> list[Run]:
@@ -187,7 +197,16 @@ class Runs:
             self._unbegun(row) if id_ is None else claimed_run(id_, _entered(row, collisions.get(id_)))
             for row, id_ in found
         )
-        return list({run.id: run for run in answers if run is not None}.values())
+        claimed = {run.id: run for run in answers if run is not None}
+        for run in claimed.values():
+            self._known.keep(run)
+        return list(claimed.values())
+
+    def move_together(self, moved: Sequence[Moved]) -> None:
+        """Write moves of different runs that are known; raises LedgerError where one stands otherwise."""
+        together.write(self._connection, moved)
+        for one in moved:
+            self._known.keep(one.after)
 
     def _skip_collisions(self, ids: Collection[int]) -> dict[int, str]:
         """Skip each new run whose flow has another in its minute already; return why, by its id."""
@@ -239,7 +258,7 @@ class Runs:
             return self._found_done(run_id, RunState.SENDING, at, f"attempt {number} cannot begin", number)
         row = {"run_id": run_id, "number": number, "started_at": at}
         self._connection.execute(insert(tables.attempts), row)
-        return run_of(begun)
+        return self._moved(begun)
 
     def end_attempt(self, run_id: int, number: int, at: datetime, answer: Answer, step: NextStep) -> Run:
         """Close the attempt's row, and move its run on."""
@@ -288,8 +307,9 @@ class Runs:
 
     def _moved(self, row: Row[Any]) -> Run:
         run = run_of(row)
+        self._known.keep(run)
         if run.state is RunState.TRIGGERED:
-            self._watches.start(run)
+            self._watches.start([run])
         return run
 
     def _found_done(

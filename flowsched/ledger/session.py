@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, StatementError
 from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.ledger.books import Books
 from flowsched.ledger.migrations import migrate, require_newest, version_of
+from flowsched.ledger.moves import Known, Move, stretches
 from flowsched.ledger.sqlite import Access, SqliteFile, require_version
 from flowsched.ledger.thread import Result
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy import Connection
+
+    from flowsched.ledger.moves import Moved
 
 
 class Session:
@@ -28,6 +31,7 @@ class Session:
         self._database = database
         self._access = access
         self._connection: Connection | None = None
+        self._known = Known()
         self._identity = database.require_file()
 
     def run(self, operations: Sequence[Callable[[Books], object]]) -> list[Result]:
@@ -45,15 +49,20 @@ class Session:
 
     def close(self) -> None:
         """Close the connection, if there is one."""
+        self._known.forget()
         connection, self._connection = self._connection, None
         if connection is not None:
             _discard(connection)
 
     def _committed(self, operations: Sequence[Callable[[Books], object]]) -> list[Result]:
         connection = self._connected()
-        books = Books(connection)
+        books = Books(connection, self._known)
         with connection.begin():
-            results = [self._one(connection, books, operation) for operation in operations]
+            results = [
+                result
+                for stretch in stretches(operations)
+                for result in self._results(connection, books, stretch)
+            ]
         # After the commit: what went into a file that is gone must not be acknowledged.
         self._database.require_unmoved(self._identity)
         return results
@@ -66,6 +75,26 @@ class Session:
                 require_newest(self._connection, str(self._database.path))
         return self._connection
 
+    def _results(
+        self, connection: Connection, books: Books, stretch: Sequence[Callable[[Books], object]]
+    ) -> list[Result]:
+        """Carry out operations in any order: together what can be, then one by one what is left."""
+        plain = [moved for each in stretch if isinstance(each, Move) and (moved := self._known.moved(each))]
+        done = {moved.after.id: moved.after for moved in self._together(connection, books, plain)}
+        return [
+            Result(done[each.run_id])
+            if isinstance(each, Move) and each.run_id in done
+            else self._one(connection, books, each)
+            for each in stretch
+        ]
+
+    def _together(self, connection: Connection, books: Books, moved: Sequence[Moved]) -> Sequence[Moved]:
+        """Carry out all of the moves or none, and return those that were; nobody learns why it was none."""
+        if not moved:
+            return []
+        written = self._one(connection, books, lambda books: books.runs.move_together(moved))
+        return [] if written.error is not None else moved
+
     def _one(self, connection: Connection, books: Books, operation: Callable[[Books], object]) -> Result:
         connection.exec_driver_sql("SAVEPOINT operation")
         try:
@@ -74,6 +103,7 @@ class Session:
             if isinstance(error, DBAPIError) and self._database.trouble(error.orig):
                 raise
             connection.exec_driver_sql("ROLLBACK TO operation")
+            self._known.forget()
             result = Result(error=_own_error(error))
         connection.exec_driver_sql("RELEASE operation")
         return result

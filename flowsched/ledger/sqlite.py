@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
-from sqlalchemy import create_engine, event, make_url
+from sqlalchemy import bindparam, column, create_engine, event, func, literal_column, make_url, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
@@ -22,7 +23,7 @@ from flowsched.errors import LedgerError, LedgerTaken, LedgerUnusable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Subquery, Table
     from sqlalchemy.dialects.sqlite import Insert
 
 IDENTITY = "INTEGER NOT NULL PRIMARY KEY"
@@ -33,6 +34,9 @@ _LONGEST_TIMEOUT = 600.0
 
 _OLDEST = (3, 35, 0)
 """The first SQLite with RETURNING."""
+
+# Not ASCII only: what is no Unicode, and cannot be stored, shall be refused as it is elsewhere.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _PAGE = 1_000
 """Ids in one IN list; SQLite takes 32,766 parameters a statement."""
@@ -75,6 +79,31 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str]] = {
 def insert_or_nothing(table: Table) -> Insert:
     """Return an INSERT that leaves out, without an error, each row whose key is taken."""
     return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def rows_of(*names: str) -> Subquery:
+    """Return as a table, with columns of these names, what is bound as `rows`: the text of `as_rows`.
+
+    However many rows there are, the statement is the same, and done in one step. A step of its own for each
+    would let go of Python's lock and wait for it again each time, which takes long beside a busy loop.
+    """
+    each = func.json_each(bindparam("rows")).table_valued(column("value"))
+    columns = (
+        func.json_extract(each.c.value, literal_column(f"'$[{place}]'")).label(name)
+        for place, name in enumerate(names)
+    )
+    return select(*columns).subquery()
+
+
+def as_rows(rows: Sequence[Sequence[object]]) -> str:
+    """Return rows of text, integers of 64 bits and None as one text for `rows_of`.
+
+    Raises ValueError for a text with U+0000, which SQLite ends there.
+    """
+    text = _encode(rows)
+    if "\\u0000" in text:
+        raise ValueError("a text with U+0000 is not taken out of JSON as it was")
+    return text
 
 
 def pages(ids: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -226,6 +255,8 @@ class SqliteFile:
 
         engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
         event.listen(engine, "connect", _set_up)
+        if access is Access.WRITE:
+            event.listen(engine, "connect", _keep_a_burst)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine.connect()
 
@@ -259,6 +290,11 @@ def _bad_url(text: str) -> LedgerUnusable:
 def driver_of(connection: Connection) -> sqlite3.Connection:
     """Return the connection that SQLAlchemy has wrapped."""
     return cast("sqlite3.Connection", connection.connection.driver_connection)
+
+
+def _keep_a_burst(connection: sqlite3.Connection, _record: object) -> None:
+    # What a thousand fires change of a ledger of years, 16 MiB: else it is logged and read again meanwhile.
+    connection.execute("PRAGMA cache_size = -16384")
 
 
 def _set_up(connection: sqlite3.Connection, _record: object) -> None:

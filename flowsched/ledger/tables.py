@@ -21,6 +21,13 @@ _MICROSECOND = timedelta(microseconds=1)
 _POLICY_SPANS = frozenset({"initial_backoff", "max_backoff", "deadline", "attempt_timeout"})
 
 
+def microseconds(at: datetime) -> int:
+    """Return the microseconds since the epoch; raises ValueError for a naive datetime."""
+    if at.utcoffset() is None:
+        raise ValueError(f"the ledger takes aware datetimes only; {at.isoformat()} has no zone")
+    return (at - _EPOCH) // _MICROSECOND
+
+
 class Instant(TypeDecorator[datetime]):
     """An aware datetime, stored as integer microseconds since the epoch and read back in UTC.
 
@@ -32,11 +39,7 @@ class Instant(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - its signature
         """Return the microseconds since the epoch."""
-        if value is None:
-            return None
-        if value.utcoffset() is None:
-            raise ValueError(f"the ledger takes aware datetimes only; {value.isoformat()} has no zone")
-        return (value - _EPOCH) // _MICROSECOND
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its signature
         """Return the instant, aware, in UTC."""

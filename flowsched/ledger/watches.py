@@ -13,7 +13,7 @@ from flowsched.ledger.sqlite import pages
 from flowsched.model import FlowState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -53,17 +53,20 @@ class Watches:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def start(self, run: Run) -> None:
-        """Begin to watch the flow of a run that was triggered just now, where its schedule wants that."""
-        if run.watch is None:
-            return
-        row = {
-            "run_id": run.id,
-            "until_at": run.updated_at + run.watch,
-            "state": FlowState.GOING,
-            "updated_at": run.updated_at,
-        }
-        self._connection.execute(insert(tables.watches), row)
+    def start(self, runs: Iterable[Run]) -> None:
+        """Begin to watch the flows of runs that were triggered just now, where their schedules want that."""
+        rows = [
+            {
+                "run_id": run.id,
+                "until_at": run.updated_at + run.watch,
+                "state": FlowState.GOING,
+                "updated_at": run.updated_at,
+            }
+            for run in runs
+            if run.watch is not None
+        ]
+        if rows:
+            self._connection.execute(insert(tables.watches), rows)
 
     def record(self, run_id: int, at: datetime, state: FlowState, sighting: Sighting | None) -> Watch:
         """Write what a look at the instance showed."""
