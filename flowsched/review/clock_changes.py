@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from flowsched import cron, timeline
 from flowsched.cron import lint
+from flowsched.cron.blocks import DAY
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,6 +38,11 @@ class ClockChange:
     """The offset from UTC until then."""
     after: timedelta
     """The offset from UTC from then on."""
+
+    @property
+    def set_by(self) -> timedelta:
+        """How far the clock is set forward; back where it is less than nothing."""
+        return self.after - self.before
 
     @property
     def left_out(self) -> bool:
@@ -99,6 +105,12 @@ def clock_changes(name: str, rules: str, after: datetime, until: datetime) -> tu
     return tuple(found)
 
 
+@lru_cache(maxsize=10_000)
+def times_of_day(expression: str) -> tuple[int, ...]:
+    """Return the minutes of the day at which an expression fires, on any of its days, ascending."""
+    return tuple(lint.times_of_day(expression))
+
+
 def touched(timing: Timing, *, after: datetime, until: datetime) -> list[Touched]:
     """Return what the clock changes in (after, until] do to a timing, those that do nothing to it left out.
 
@@ -114,10 +126,9 @@ def disturbed(timing: Timing, *, after: datetime, until: datetime) -> list[Touch
     """Return the same, those left out after which the fires go on as the time does."""
     minute = after.replace(second=0, microsecond=0)
     changes = clock_changes(timing.timezone, timing.rules, minute, until)
-    if all(lint.goes_on(timing.cron, change.after - change.before) for change in changes):
-        return []
-    every = touched(timing, after=after, until=until)
-    return [each for each in every if not lint.goes_on(timing.cron, each.change.after - each.change.before)]
+    disturbing = {by for by in {each.set_by for each in changes} if not _goes_on(timing.cron, by)}
+    every = (_touched(timing, change) for change in changes if change.set_by in disturbing)
+    return [each for each in every if each]
 
 
 def _touched(timing: Timing, change: ClockChange) -> Touched | None:
@@ -134,8 +145,20 @@ def _touched(timing: Timing, change: ClockChange) -> Touched | None:
 def _walls(timing: Timing, change: ClockChange) -> tuple[datetime, ...]:
     """Return the times of the expression that the wall clock leaves out, or shows twice."""
     first, end = sorted((change.at + change.before, change.at + change.after))
+    if not _has_time_between(timing.cron, first, end):
+        return ()
     matching = cron.parse(timing.cron).fires(cron.zone("UTC"), first - _MINUTE)
     return tuple(wall.replace(tzinfo=None) for wall in takewhile(lambda wall: wall < end, matching))
+
+
+def _goes_on(expression: str, set_by: timedelta) -> bool:
+    return cron.parse(expression).follows_clock and lint.goes_on(expression, set_by)
+
+
+def _has_time_between(expression: str, first: datetime, end: datetime) -> bool:
+    """Tell whether any time of the day of an expression may lie between two readings; few do."""
+    begin, length = 60 * first.hour + first.minute, -((first - end) // _MINUTE)
+    return any((time - begin) % DAY < length for time in times_of_day(expression))
 
 
 def _is_in_force(timing: Timing, change: ClockChange) -> bool:

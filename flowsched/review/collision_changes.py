@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING
 from flowsched import cron
 from flowsched.review.collisions import MOST_LISTED, by_flow
 from flowsched.review.footprints import Footprints
+from flowsched.review.meeting import picker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from flowsched.model import Schedule
@@ -86,17 +88,23 @@ class _State:
         """Return the class of the schedule with a new id; None: it collides with nothing."""
         return self._classes.get(id_)
 
-    def collide(self, one: Class | None, other: Class | None) -> bool:
-        """Tell whether two members of these classes collide."""
-        if one is None or other is None or one[0] != other[0]:
-            return False
-        return other[1] in self.flows[one[0]].partners[one[1]]
+    def colliding(self, others: Sequence[Class | None]) -> Callable[[Class | None], int]:
+        """Return what tells with which of some classes one collides: bit n is that of the n-th of them."""
+
+        @cache
+        def pick(flow: Flow) -> Callable[[int], int]:
+            return picker([other[1] if other and other[0] == flow else -1 for other in others])
+
+        def colliding(one: Class | None) -> int:
+            return pick(one[0])(self.flows[one[0]].partners[one[1]]) if one else 0
+
+        return colliding
 
 
 def _new(flow: OneFlow, before: _State) -> tuple[list[Collision], int]:
     """Return the new collisions of a flow, and how many more there are."""
     accepted = flow.accepted()
-    fresh = flow.without(before.class_of, before.collide)
+    fresh = flow.without(before.class_of, before.colliding)
     # What somebody accepted before, and nobody does any more.
     again = [pair for ids in before.accepted if (pair := flow.pair(*ids)) and _ids(pair) not in accepted]
     others = (pair for pair in fresh.pairs() if _ids(pair) not in accepted)
@@ -110,7 +118,7 @@ def _new(flow: OneFlow, before: _State) -> tuple[list[Collision], int]:
 
 
 def _resolved(flow: OneFlow, before: _State, later: _State) -> int:
-    gone = flow.without(lambda id_: later.class_of(before.name(id_)), later.collide)
+    gone = flow.without(lambda id_: later.class_of(before.name(id_)), later.colliding)
     return gone.count() - sum(gone.pair(*ids) is not None for ids in flow.accepted())
 
 

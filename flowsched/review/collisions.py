@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from heapq import nsmallest
 from itertools import islice, starmap
-from math import comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flowsched import cron
 from flowsched.cron.blocks import DAY, ones
 from flowsched.errors import Problem, printable, quoted
 from flowsched.model import DEFAULT_TARGET
-from flowsched.review.footprints import Footprints, likeness, shared
+from flowsched.review.footprints import Footprints, shared
+from flowsched.review.meeting import Meeting, picker
 from flowsched.review.stamps import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from flowsched.cron import Block
@@ -34,6 +37,11 @@ MOST_LISTED = 100
 
 _CRON = ("cron",)
 _SHOWN = 3
+
+Other = TypeVar("Other", bound=Hashable)
+
+Excluding = Callable[[Sequence[Other]], Callable[[Other], int]]
+"""Given the other classes of some, what tells which of them are left out beside one: bit n is the n-th."""
 
 Flow = tuple[str | None, int]
 """A target and a flow of it; None is the target of those that name none, where the others do not tell it."""
@@ -121,15 +129,17 @@ class OneFlow:
     def __init__(self, members: list[Schedule], footprints: Footprints, of: Collection[str] | None) -> None:
         self._members = sorted(members, key=lambda member: member.id)
         self._by_id = {member.id: member for member in self._members}
+        self._wanted = [member for member in self._members if of is None or member.id in of]
+        self._wanted_ids = {member.id for member in self._wanted}
         self._horizon = footprints.horizon
-        self._of = of
         self.class_of: dict[str, int] = {}
         """By id; what two schedules have in common with others goes by their classes alone."""
         self._classes: list[tuple[Block, ...]] = []
         self._sort_into_classes(footprints)
         self._count_classes()
         self.partners = self._find_partners()
-        """Of each class those, and perhaps itself, of which each member collides with each of its own."""
+        """Of each class those, and perhaps itself, of which each member collides with each of its own: bit n
+        is that of the class n. Those are left out of which no pair of members is wanted."""
 
     def listed(self) -> list[Collision]:
         """Return the pairs that are accepted, and the first MOST_LISTED of the others."""
@@ -140,79 +150,71 @@ class OneFlow:
             *(self.collision(*pair, None) for pair in islice(others, MOST_LISTED)),
         ]
 
-    def without(self, other_class: Callable[[str], Hashable], excluded: Callable[..., bool]) -> OneFlow:
-        """Return the same but for the pairs that are `excluded`, as told by the `other_class` of both ids."""
+    def without(self, other_class: Callable[[str], Other], excluded: Excluding[Other]) -> OneFlow:
+        """Return the same but for the pairs that are excluded, as told by the `other_class` of both ids."""
         found = copy(self)
-        numbers: dict[tuple[int, Hashable], int] = {}
+        numbers: dict[tuple[int, Other], int] = {}
         found.class_of = {
             id_: numbers.setdefault((number, other_class(id_)), len(numbers))
             for id_, number in self.class_of.items()
         }
-        parts: defaultdict[int, list[tuple[Hashable, int]]] = defaultdict(list)
-        for (number, other), part in numbers.items():
-            parts[number].append((other, part))
-        found._classes = [self._classes[number] for number, _ in numbers]  # noqa: SLF001 - of its own
-        found.partners = [
-            {
-                part
-                for partner in self.partners[number]
-                for theirs, part in parts[partner]
-                if not excluded(other, theirs)
-            }
-            for number, other in numbers
-        ]
+        former, others = zip(*numbers, strict=True)
+        kept = list(map(picker(former), self.partners))
+        left_out = cache(excluded(others))
+        found._classes = [self._classes[number] for number in former]  # noqa: SLF001 - of its own
+        found.partners = [kept[number] & ~left_out(other) for number, other in numbers]
         found._count_classes()  # noqa: SLF001 - of its own
         return found
 
     def count(self) -> int:
         """Return how many pairs collide, the accepted ones included."""
-        return sum(
-            _pairs_of(self._sizes, one, other) - _pairs_of(self._others, one, other)
-            for one, partners in enumerate(self.partners)
-            for other in partners
-            if one <= other
-        )
+        return self._pairs_within(self._sizes) - self._pairs_within(self._others)
+
+    def _pairs_within(self, sizes: Mapping[int, int]) -> int:
+        """Return how many pairs collide of so many members of each class."""
+        of_size: defaultdict[int, int] = defaultdict(int)
+        for number, size in sizes.items():
+            of_size[size] |= 1 << number
+        twice = 0
+        for number, size in sizes.items():
+            partners = self.partners[number]
+            met = sum(each * (partners & classes).bit_count() for each, classes in of_size.items())
+            twice += size * (met - 1 if partners >> number & 1 else met)
+        return twice // 2
 
     def _count_classes(self) -> None:
         self._sizes = Counter(self.class_of.values())
-        self._others = Counter(self.class_of[id_] for id_ in self.class_of if not self._is_wanted(id_))
+        self._others = Counter(self.class_of[id_] for id_ in self.class_of if id_ not in self._wanted_ids)
 
     def _sort_into_classes(self, footprints: Footprints) -> None:
-        alike: dict[Hashable, int] = {}
-        known: dict[tuple[Block, ...], int] = {}
-        for member in self._members:
-            key = likeness(member)
-            if key not in alike:
-                blocks = tuple(sorted(footprints.of(member).blocks))
-                alike[key] = known.setdefault(blocks, len(known))
-            self.class_of[member.id] = alike[key]
-        self._classes = list(known)
+        """Give each class a number: those with wanted members first, and of both those with most blocks."""
+        blocks_of = {member.id: footprints.of(member).blocks for member in self._members}
+        wanted = {blocks_of[id_] for id_ in self._wanted_ids}
+        self._classes = sorted(
+            set(blocks_of.values()), key=lambda blocks: (blocks not in wanted, -len(blocks), blocks)
+        )
+        numbers = {blocks: number for number, blocks in enumerate(self._classes)}
+        self.class_of = {id_: numbers[blocks] for id_, blocks in blocks_of.items()}
 
-    def _find_partners(self) -> list[set[int]]:
+    def _find_partners(self) -> list[int]:
         """Return for each class those that share a fire time with it, where a pair of the two is wanted."""
-        classes = self._classes
-        outlines = [_outline(blocks) for blocks in classes]
-        wanted = [self._others[one] < self._sizes[one] for one in range(len(classes))]
-        partners: list[set[int]] = [set() for _ in classes]
-        for one, (minutes, days) in enumerate(outlines):
-            if wanted[one] and self._sizes[one] > 1 and minutes:
-                partners[one].add(one)
-            for other in range(one + 1, len(classes)):
-                some, on = outlines[other]
-                # Most classes are told apart by their outlines alone.
-                apart = not (minutes & some and days & on and (wanted[one] or wanted[other]))
-                if not apart and any(shared(classes[one], classes[other])):
-                    partners[one].add(other)
-                    partners[other].add(one)
+        wanted = len({self.class_of[id_] for id_ in self._wanted_ids})
+        wanted_ones, others = Meeting(self._classes[:wanted]), Meeting(self._classes[wanted:])
+        partners = [wanted_ones.of(blocks) for blocks in self._classes]
+        for number, blocks in enumerate(self._classes[:wanted]):
+            partners[number] |= others.of(blocks) << wanted
+            if self._sizes[number] == 1:
+                partners[number] &= ~(1 << number)
         return partners
 
     def pairs(self) -> Iterator[tuple[Schedule, Schedule]]:
         """Yield the pairs that collide and are wanted, by the two ids."""
-        for position, sent in enumerate(self._members):
+        for sent in self._members:
             partners = self.partners[self.class_of[sent.id]]
-            wanted = self._is_wanted(sent.id)
-            for skipped in self._members[position + 1 :] if partners else ():
-                if self.class_of[skipped.id] in partners and (wanted or self._is_wanted(skipped.id)):
+            others = self._members if sent.id in self._wanted_ids else self._wanted
+            following = bisect_right(others, sent.id, key=lambda member: member.id)
+            for skipped in others[following:] if partners else ():
+                if partners >> self.class_of[skipped.id] & 1:
                     yield sent, skipped
 
     def accepted(self) -> dict[tuple[str, str], tuple[Schedule, Schedule, Acceptance]]:
@@ -228,15 +230,12 @@ class OneFlow:
         """Return the two with these ids, in order; None where they do not collide, or are not wanted."""
         if one == other or not {one, other} <= self.class_of.keys():
             return None
-        if not (self._is_wanted(one) or self._is_wanted(other)):
+        if self._wanted_ids.isdisjoint((one, other)):
             return None
-        if self.class_of[other] not in self.partners[self.class_of[one]]:
+        if not self.partners[self.class_of[one]] >> self.class_of[other] & 1:
             return None
         sent, skipped = sorted((one, other))
         return self._by_id[sent], self._by_id[skipped]
-
-    def _is_wanted(self, id_: str) -> bool:
-        return self._of is None or id_ in self._of
 
     def collision(self, sent: Schedule, skipped: Schedule, accepted: Acceptance | None) -> Collision:
         """Return the record of a pair that collides."""
@@ -283,20 +282,6 @@ def _with_meant_targets(schedules: list[Schedule]) -> list[Schedule]:
 
 def _flow(schedule: Schedule) -> Flow:
     return schedule.target, schedule.flow
-
-
-def _outline(blocks: tuple[Block, ...]) -> tuple[int, int]:
-    """Return the minutes and the days that are in any of some blocks."""
-    minutes = days = 0
-    for block in blocks:
-        minutes |= block.minutes
-        days |= block.days
-    return minutes, days
-
-
-def _pairs_of(sizes: Mapping[int, int], one: int, other: int) -> int:
-    """Return how many pairs there are of a member of one class and one of another, or of the same."""
-    return comb(sizes[one], 2) if one == other else sizes[one] * sizes[other]
 
 
 def _problem(pair: Collision, place: Place) -> Problem:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flowsched.admission import same_timing
 from flowsched.errors import Refused
+from flowsched.review.footprints import likeness
 from flowsched.review.keys import is_same, key_changes
 from flowsched.review.moves import Difference, difference
-from flowsched.review.outgoing import deferred, fire_times_between, first, sent, stretch
+from flowsched.review.outgoing import deferred, first, sent, stretch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
     from datetime import datetime
 
     from flowsched.model import Schedule, Timing
@@ -104,8 +105,9 @@ def schedule_changes(old: Schedules, new: Schedules, *, at: datetime, until: dat
         if before is None or before.id != id_ or not is_same(before, schedule):
             pairs.append((before, schedule))
     found, told = [], 0
+    fires_of = _FiresOf(looked_at)
     for pair in pairs:
-        found.append(_change(*pair, looked_at, detected))
+        found.append(_change(*pair, fires_of, detected))
         told += sum(map(len, found[-1].fires))
         if told > MOST_FIRES:
             raise Refused(f"more than {MOST_FIRES:,} fires would change", "a shorter horizon")
@@ -144,12 +146,12 @@ def _by_work(schedules: Iterable[Schedule]) -> dict[tuple[object, ...], list[Sch
 
 
 def _change(
-    old: Schedule | None, new: Schedule | None, looked_at: Stretch, detected: frozenset[str]
+    old: Schedule | None, new: Schedule | None, fires_of: _FiresOf, detected: frozenset[str]
 ) -> Change:
     is_detected = new is not None and new.id in detected
     goes_on = _goes_on(old, new) and not is_detected
     keys = _keys(old, new)
-    told = _fires(old, new, keys, looked_at, goes_on=goes_on)
+    told = fires_of(old, new, keys, goes_on=goes_on)
     return Change(
         kind=_kind(old, new),
         old=old,
@@ -171,23 +173,37 @@ class _Fires(NamedTuple):
     next: Outgoing | None
 
 
-def _fires(
-    old: Schedule | None,
-    new: Schedule | None,
-    keys: tuple[KeyChange, ...],
-    looked_at: Stretch,
-    *,
-    goes_on: bool,
-) -> _Fires:
-    if new and goes_on and not any(each.key.startswith(_OF_FIRES) for each in keys):
-        return _Fires(Difference(), None, (), first(new, looked_at.at, looked_at.until))
-    before, after, dropped = _sides(old, new, looked_at, goes_on=goes_on)
-    return _Fires(
-        difference(before, after, _timings(old, new), looked_at),
-        dropped,
-        () if goes_on else _just_passed(old, new, looked_at.at),
-        min(after, default=None),
-    )
+class _FiresOf:
+    """What becomes of the fires of schedules; where both timing and blackout are alike, worked out once."""
+
+    def __init__(self, looked_at: Stretch) -> None:
+        self._looked_at = looked_at
+        self._passed = stretch(looked_at.at - JUST_PASSED, looked_at.at)
+        self._known: dict[Hashable, _Fires] = {}
+
+    def __call__(
+        self, old: Schedule | None, new: Schedule | None, keys: tuple[KeyChange, ...], *, goes_on: bool
+    ) -> _Fires:
+        """Return it for a schedule that is another in these keys; `goes_on` as `_goes_on` tells."""
+        if new and goes_on and not any(each.key.startswith(_OF_FIRES) for each in keys):
+            return _Fires(Difference(), None, (), first(new, self._looked_at.at, self._looked_at.until))
+        key = (_fires_like(old), _fires_like(new), goes_on)
+        if key not in self._known:
+            self._known[key] = self._worked_out(old, new, goes_on=goes_on)
+        return self._known[key]
+
+    def _worked_out(self, old: Schedule | None, new: Schedule | None, *, goes_on: bool) -> _Fires:
+        before, after, dropped = _sides(old, new, self._looked_at, goes_on=goes_on)
+        return _Fires(
+            difference(before, after, _timings(old, new), self._looked_at),
+            dropped,
+            () if goes_on else _just_passed(old, new, self._passed),
+            min(after, default=None),
+        )
+
+
+def _fires_like(schedule: Schedule | None) -> Hashable:
+    return schedule and (schedule.enabled, likeness(schedule))
 
 
 def _goes_on(old: Schedule | None, new: Schedule | None) -> bool:
@@ -253,13 +269,11 @@ def _why_dropped(old: Schedule | None, new: Schedule | None, *, goes_on: bool, l
     return "its schedule gets another timing"
 
 
-def _just_passed(old: Schedule | None, new: Schedule | None, at: datetime) -> tuple[datetime, ...]:
+def _just_passed(old: Schedule | None, new: Schedule | None, passed: Stretch) -> tuple[datetime, ...]:
     """Return what would have fired today, had the edit been made in time."""
     if new is None or not new.enabled:
         return ()
     had: set[datetime] = set()
     if old and old.enabled:
-        times = fire_times_between(old.timing, at - JUST_PASSED, at)
-        had = {time for time in times if sent(old, time)}
-    times = fire_times_between(new.timing, at - JUST_PASSED, at)
-    return tuple(time for time in times if time not in had and sent(new, time))
+        had = {time for time in passed.fire_times(old.timing) if sent(old, time)}
+    return tuple(time for time in passed.fire_times(new.timing) if time not in had and sent(new, time))

@@ -33,8 +33,12 @@ class Footprint:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """All of them by their fire times; no two blocks share one."""
-        return self.open + tuple(Block(1 << number % DAY, 1 << number // DAY) for number, _ in self.deferred)
+        """All of them by their fire times, ascending by minutes and days; no two blocks share one."""
+        days_of: defaultdict[int, int] = defaultdict(int)
+        for number, _ in self.deferred:
+            days_of[number % DAY] |= 1 << number // DAY
+        deferred = (Block(1 << minute, days) for minute, days in days_of.items())
+        return tuple(sorted((*self.open, *deferred)))
 
 
 def likeness(schedule: Schedule) -> Hashable:
@@ -47,14 +51,24 @@ def likeness(schedule: Schedule) -> Hashable:
 
 
 class Footprints:
-    """The footprints of schedules within one horizon, in which those with the same calendars share work."""
+    """The footprints of schedules within one horizon; what is alike of them is worked out once.
+
+    Calendars are told apart by what they are, not by what they hold, and must live as long as this.
+    """
 
     def __init__(self, horizon: Horizon) -> None:
         self.horizon = horizon
         self._closed: dict[Hashable, tuple[list[Closed], list[Block]]] = {}
+        self._known: dict[Hashable, Footprint] = {}
 
     def of(self, schedule: Schedule) -> Footprint:
         """Return the footprint of a schedule, as if it were enabled."""
+        key = likeness(schedule)
+        if key not in self._known:
+            self._known[key] = self._worked_out(schedule)
+        return self._known[key]
+
+    def _worked_out(self, schedule: Schedule) -> Footprint:
         blocks = timeline.fire_blocks(schedule.timing, self.horizon)
         if schedule.blackout is None or not blocks:
             return Footprint(tuple(blocks))

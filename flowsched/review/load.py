@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, timedelta
-from itertools import pairwise
-from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from flowsched import cron, timeline
+from flowsched import cron
 from flowsched.cron.blocks import DAY, ones
-from flowsched.review import outgoing
-from flowsched.review.footprints import Footprints, likeness, minute_numbers
+from flowsched.review import jitter, outgoing
+from flowsched.review.footprints import Footprints, likeness
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
 
     from flowsched.cron import Block
     from flowsched.model import Limits, Schedule
+    from flowsched.review.jitter import Going
 
 _MINUTE = timedelta(minutes=1)
 
@@ -122,7 +120,7 @@ class Tally:
         self._horizon = cron.horizon(after, until)
         self._footprints = Footprints(self._horizon)
         self._known: dict[Hashable, tuple[tuple[Block, ...], frozenset[int]]] = {}
-        self._known_jittered: dict[Hashable, list[_Going]] = {}
+        self._known_jittered: dict[Hashable, list[Going]] = {}
         self._jittered_footprints: dict[timedelta, Footprints] = {}
         self._blocks: defaultdict[str | None, Counter[Block]] = defaultdict(Counter)
         self._others: defaultdict[str | None, Counter[int]] = defaultdict(Counter)
@@ -132,8 +130,7 @@ class Tally:
         blocks: tuple[Block, ...] = ()
         others: Iterable[int]
         if schedule.jitter > _MINUTE:
-            due = (_due(schedule, each) for each in self._jittered(schedule))
-            others = (self._number(at) for at in due if self._after < at <= self._jittered_until)
+            others = self._due_in(schedule, self._jittered(schedule))
         else:
             blocks, others = self._steady(schedule)
         self._blocks[schedule.target].update(blocks)
@@ -146,13 +143,9 @@ class Tally:
     def is_due(self, schedule: Schedule, minute: datetime) -> bool:
         """Tell whether a fire of an enabled schedule is counted in a UTC minute of the time looked at."""
         if schedule.jitter > _MINUTE:
-            going = self._jittered(schedule)
-            first = bisect_right(going, (minute - schedule.jitter,))
-            last = bisect_right(going, (minute + _MINUTE,))
-            due = (_due(schedule, each) for each in going[first:last])
-            return any(
-                minute <= at < minute + _MINUTE and self._after < at <= self._jittered_until for at in due
-            )
+            begin, end = jitter.number(minute - schedule.jitter), jitter.number(minute + _MINUTE)
+            near = jitter.within(self._jittered(schedule), begin, end)
+            return self._number(minute) in self._due_in(schedule, near)
         blocks, others = self._steady(schedule)
         number = self._number(minute)
         day, time = divmod(number, DAY)
@@ -175,29 +168,26 @@ class Tally:
             self._known[key] = footprint.open, frozenset(within)
         return self._known[key]
 
-    def _jittered(self, schedule: Schedule) -> list[_Going]:
+    def _jittered(self, schedule: Schedule) -> list[Going]:
         """Return the fires that jitter may bring into the time that is looked at, ascending."""
         key = (likeness(schedule), schedule.jitter)
         if key not in self._known_jittered:
-            self._known_jittered[key] = sorted(self._going(schedule), key=itemgetter(0))
+            begin = self._after - schedule.jitter  # what fires then may still be to come
+            if schedule.jitter not in self._jittered_footprints:
+                # Beyond, what is due in time may still be cut short by the next fire.
+                end = self._jittered_until + schedule.jitter
+                footprints = Footprints(cron.horizon(begin, end))
+                self._jittered_footprints[schedule.jitter] = footprints
+            footprints = self._jittered_footprints[schedule.jitter]
+            self._known_jittered[key] = jitter.going(schedule, begin, footprints)
         return self._known_jittered[key]
 
-    def _going(self, schedule: Schedule) -> Iterator[_Going]:
-        begin = self._after - schedule.jitter  # what fires then may still be to come
-        if schedule.jitter not in self._jittered_footprints:
-            footprints = Footprints(cron.horizon(begin, self._jittered_until))
-            self._jittered_footprints[schedule.jitter] = footprints
-        footprints = self._jittered_footprints[schedule.jitter]
-        horizon, footprint = footprints.horizon, footprints.of(schedule)
-        going = [(at, at) for at in map(horizon.instant, minute_numbers(footprint.open))]
-        going += [(horizon.instant(number), until) for number, until in footprint.deferred]
-        waiting = outgoing.deferred(schedule, begin)
-        if waiting:
-            going.append((waiting.fire_time, waiting.goes_out))
-        times = map(horizon.instant, minute_numbers(timeline.fire_blocks(schedule.timing, horizon)))
-        following = dict(pairwise(times))
-        for at, goes_out in going:
-            yield _Going(goes_out, following.get(at) or _following(schedule, at))
+    def _due_in(self, schedule: Schedule, going: list[Going]) -> list[int]:
+        """Return the minutes in which those of some fires are due that are counted."""
+        first = jitter.number(self._horizon.first)
+        after, until = jitter.number(self._after), jitter.number(self._jittered_until)
+        due = jitter.due(schedule.id, going)
+        return [(at - first) // jitter.MINUTE for at in due if after < at <= until]
 
     def _minutes(self, target: str | None) -> dict[datetime, int]:
         numbers = Counter(self._others[target])
@@ -216,23 +206,6 @@ class Tally:
             for minute, count in counts(summed(digits)):
                 numbers[day * DAY + minute] += count
         return {self._horizon.instant(number): count for number, count in sorted(numbers.items())}
-
-
-class _Going(NamedTuple):
-    """A fire that jitter moves."""
-
-    goes_out: datetime
-    """When, jitter aside."""
-    following: datetime | None
-    """The next fire time of its schedule."""
-
-
-def _due(schedule: Schedule, going: _Going) -> datetime:
-    return timeline.due_time(schedule, going.goes_out, going.following)
-
-
-def _following(schedule: Schedule, fire_time: datetime) -> datetime | None:
-    return next(timeline.fire_times(schedule.timing, fire_time), None)
 
 
 def summed(weighted: Iterable[tuple[int, int]]) -> list[int]:

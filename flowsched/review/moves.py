@@ -102,4 +102,9 @@ def _day(timing: Timing) -> Unit:
 
 def _monday(timing: Timing) -> Unit:
     day = _day(timing)
-    return lambda instant: day(instant) - timedelta(days=day(instant).weekday())
+
+    def monday(instant: datetime) -> date:
+        of_fire = day(instant)
+        return of_fire - timedelta(days=of_fire.weekday())
+
+    return monday

@@ -8,7 +8,8 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowsched import blackouts, timeline
+from flowsched import blackouts, cron, timeline
+from flowsched.review.footprints import minute_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,10 +69,11 @@ def first(schedule: Schedule, at: datetime, until: datetime) -> Outgoing | None:
 
 def stretch(at: datetime, until: datetime) -> Stretch:
     """Return the time from one instant to another; schedules that share a timing share the work."""
+    horizon = cron.horizon(at, until)
 
     @lru_cache(maxsize=_SHARED_TIMINGS)
     def within(timing: Timing) -> tuple[datetime, ...]:
-        return fire_times_between(timing, at, until)
+        return tuple(map(horizon.instant, minute_numbers(timeline.fire_blocks(timing, horizon))))
 
     return Stretch(at, until, within)
 

@@ -16,7 +16,7 @@ from flowsched.errors import Problem, Severity, printable, quoted, shortened
 from flowsched.model import Schedule, Then
 from flowsched.review.acceptances import Chances
 from flowsched.review.clock_changes import AHEAD as TWO_YEARS
-from flowsched.review.clock_changes import disturbed
+from flowsched.review.clock_changes import disturbed, times_of_day
 from flowsched.review.collisions import HORIZON
 from flowsched.review.load import Tally, crowded
 from flowsched.review.stamps import stamp
@@ -269,7 +269,7 @@ def _doubts(expression: str) -> tuple[list[Doubt], Doubt | None]:
 @lru_cache(maxsize=10_000)
 def _pace(expression: str) -> tuple[int, timedelta]:
     """Return how often an expression fires on its days, and the shortest time between two fires."""
-    return len(lint.times_of_day(expression)), lint.shortest_gap(expression)
+    return len(times_of_day(expression)), lint.shortest_gap(expression)
 
 
 @lru_cache(maxsize=10_000)
