@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import functools
+import os
 import resource
 import shutil
 import sqlite3
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import Contestant, Goal, Scope, Skip, fresh
+from flowsched.daemon.daemon import FORGET_AT_ONCE, FORGET_PAUSE
 from flowsched.ledger import Ledger, LedgerReader
 from flowsched.model import (
     Answer,
@@ -53,7 +55,7 @@ BYTES_A_RUN = 670
 BESIDE = 5.0
 """Seconds that each of them is watched."""
 PAGE = 1_000
-"""Runs that an audit reads and retention removes at a time, as the daemon has it."""
+"""Runs that an audit reads at a time, as the daemon has it."""
 
 
 def contestants(scope: Scope) -> Iterator[Contestant]:
@@ -114,6 +116,9 @@ def big_ledger(rows: int) -> Path:
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
     connection.close()
+    # Else the first rounds would pay for the writing back of what was made here.
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
     return path
 
 
@@ -261,7 +266,7 @@ def beside(path: str) -> dict[str, float]:
 
 
 async def _beside(path: str) -> dict[str, float]:
-    """Claim ten times a second, for some seconds each: alone, while runs are removed, during an audit."""
+    """Claim over and over, for some seconds each: alone, while runs are removed, during an audit."""
     async with (
         await Ledger.open(f"sqlite:///{path}") as ledger,
         await Ledger.open_to_read(f"sqlite:///{path}") as audited,
@@ -290,15 +295,17 @@ async def _worst(ledger: Ledger, at: datetime, work: Awaitable[object]) -> float
     while not beside.done():
         at += MINUTE
         worst = max(worst, await claim_one(ledger, at))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.02)
     await beside
     return worst * 1e3
 
 
 async def _forget(ledger: Ledger, before: datetime) -> None:
-    gone, until = PAGE, time.perf_counter() + BESIDE
-    while gone == PAGE and time.perf_counter() < until:
-        gone = await ledger.forget(before, PAGE)
+    """Remove runs for some seconds, as many at once and as often as the daemon does."""
+    gone, until = FORGET_AT_ONCE, time.perf_counter() + BESIDE
+    while gone == FORGET_AT_ONCE and time.perf_counter() < until:
+        gone = await ledger.forget(before, FORGET_AT_ONCE)
+        await asyncio.sleep(FORGET_PAUSE)
 
 
 async def _audit(ledger: LedgerReader, to: datetime) -> None:

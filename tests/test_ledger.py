@@ -409,6 +409,8 @@ async def test_collisions_are_found_by_index(tmp_path: Path, ledger: Ledger) -> 
 
     assert [step for step in plans if "SCAN" in step] == []
     assert "SEARCH held USING INDEX runs_by_minute (fire_time=? AND target=? AND flow=?)" in plans
+    # Of its own claim only, however many runs are claimed just now.
+    assert "SEARCH new USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plans
 
 
 # Attempts and states

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowsched import cron
+from flowsched.admission import Difference
 from flowsched.ledger import Ledger
 from flowsched.ledger.migrations import MIGRATIONS
-from flowsched.model import AppliedCatalog, Commit
+from flowsched.model import AppliedCatalog, Commit, Cursor
 from tests.test_ledger import LATER, MINUTE, NIGHT, catalog, rows_of, schedule, url_of
 
 if TYPE_CHECKING:
@@ -132,3 +133,26 @@ async def test_who_has_accepted_what_when_and_why_is_kept(ledger: Ledger, tmp_pa
     at = round(NIGHT.timestamp()) * 1_000_000
     query = "SELECT revision, after_catalog, accepted_at, accepted_by, reason FROM acceptances"
     assert rows_of(tmp_path, query) == [("abcdef01", None, at, "ada@host", "plant closed")]
+
+
+@pytest.mark.parametrize(
+    ("revision", "ids", "holds"),
+    [("r2", "ab", True), ("r1", "ab", False), ("r2", "abc", False), ("r2", "a", False)],
+)
+async def test_a_difference_begins_at_the_newest_catalog_with_all_that_is_in_force(
+    ledger: Ledger, revision: str, ids: str, *, holds: bool
+) -> None:
+    await ledger.apply(catalog("r1", schedule("a"), schedule("c")), NIGHT)
+    await ledger.apply(catalog("r2", schedule("a"), schedule("b")), NIGHT)
+    cursors = {id_: Cursor(id_, schedule(id_).timing, LATER) for id_ in ids}
+    since = Difference(revision, cursors, frozenset("b"))
+
+    stands = await ledger.stands(since)
+    found = await ledger.apply(catalog("r3", schedule("a"), replace(schedule("b"), flow=2)), LATER, since)
+
+    assert stands is holds
+    assert {id_: each.at for id_, each in found.items()} == {"a": LATER if holds else NIGHT, "b": NIGHT}
+
+
+async def test_a_difference_begins_at_nothing_in_a_ledger_without_a_catalog(ledger: Ledger) -> None:
+    assert not await ledger.stands(Difference("", {}, frozenset()))

@@ -111,6 +111,25 @@ async def test_a_ledger_is_durable_and_does_not_let_readers_wait(tmp_path: Path)
     assert settings == ["wal", 2, 1, 5000]
 
 
+async def test_the_wal_that_a_long_reading_has_made_is_small_again_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowsched.ledger.sqlite._WAL_KEPT", 100_000)
+    wal = tmp_path / "ledger.db-wal"
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM runs").fetchone()
+            for number in range(10):
+                await ledger.claim([new_run(f"s{number}-{flow}", flow=flow) for flow in range(500)], [])
+        long = wal.stat().st_size
+        # The first one has all of it written to the file itself, the second one begins anew.
+        for name in "ab":
+            await ledger.claim([new_run(name)], [])
+
+        assert wal.stat().st_size <= 100_000 < long
+
+
 async def test_the_migrated_tables_are_those_the_statements_know(tmp_path: Path) -> None:
     _, session = open_to_write(url_of(tmp_path))
     columns = run_one(session, lambda books: inspect(books.runs._connection).get_multi_columns())

@@ -33,7 +33,7 @@ from flowsched.model import (
     Term,
     Timing,
 )
-from flowsched.retry import is_unsent
+from flowsched.retry import MADE_BY_ANOTHER, is_unsent
 from tests.test_ledger import HOURLY, MINUTE, NIGHT, NIGHTLY, catalog, new_run, schedule, url_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ TIMINGS = st.sampled_from(
     ]
 )
 STATES = st.sampled_from(RunState)
+REASONS = st.sampled_from(["as drawn", MADE_BY_ANOTHER])
 OFF = st.sampled_from([0, 0, 0, 1, -1])
 """How far the number of an attempt is from the right one."""
 NEW_RUNS = st.builds(
@@ -91,8 +92,14 @@ def key_of(run: NewRun | Run) -> tuple[str, datetime, str]:
     return run.schedule_id, run.fire_time, run.origin if run.origin in MANUAL_ORIGINS else "automatic"
 
 
-def step_to(state: RunState) -> NextStep:
-    return NextStep(state, "as drawn", NIGHT if state is RunState.WAITING else None)
+def stands_for_its_minute(run: Run) -> bool:
+    """Tell whether a schedule's run of the same flow and minute would be a second one (`Ledger.claim`)."""
+    gave_up = run.state is RunState.FAILED and run.origin in MANUAL_ORIGINS
+    return run.state not in NEVER_SENT and not (gave_up and run.reason != MADE_BY_ANOTHER)
+
+
+def step_to(state: RunState, reason: str = "as drawn") -> NextStep:
+    return NextStep(state, reason, NIGHT if state is RunState.WAITING else None)
 
 
 def described(entry: tuple[str, Entry]) -> Schedule:
@@ -200,7 +207,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         fresh: dict[tuple[str, datetime, str], tuple[Origin, RunState]] = {}
         holders = Counter(
-            (run.flow, run.fire_time) for run in self._runs.values() if run.state not in NEVER_SENT
+            (run.flow, run.fire_time) for run in self._runs.values() if stands_for_its_minute(run)
         )
         for row in rows:
             if (key := key_of(row)) in self._runs.keys() | fresh.keys():
@@ -290,11 +297,16 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self._runs)
-    @rule(data=st.data(), off=OFF, state=st.sampled_from(sorted(ARROWS[RunState.SENDING])) | STATES)
-    def end_attempt(self, data: st.DataObject, off: int, state: RunState) -> None:
+    @rule(
+        data=st.data(),
+        off=OFF,
+        state=st.sampled_from(sorted(ARROWS[RunState.SENDING])) | STATES,
+        reason=REASONS,
+    )
+    def end_attempt(self, data: st.DataObject, off: int, state: RunState, reason: str) -> None:
         run = self._any_run(data, RunState.SENDING)
         number = run.attempts + off
-        step = step_to(state)
+        step = step_to(state, reason)
         ends = run.state is RunState.SENDING and run.attempts == number and state in ARROWS[run.state]
         at = next(self._instants)
         changed = replace(run, state=state, reason=step.reason, retry_at=step.retry_at, updated_at=at)

@@ -33,9 +33,11 @@ DRAIN = 60.0
 """Real seconds that attempts under way get to end in; twice the default attempt timeout."""
 
 FORGET_EVERY = 3600.0
-FORGET_AT_ONCE = 500
-FORGET_PAUSE = 1.0
-"""Seconds between the rounds of forgetting, runs removed at once, and seconds between two such removals."""
+FORGET_AT_ONCE = 100
+FORGET_PAUSE = 0.2
+"""Seconds between the rounds of forgetting, runs removed at once, and seconds between two such removals.
+
+So few at once, as a fire that comes meanwhile waits for them; so often, as 10,000 runs a minute may come."""
 
 FORGET_STEP = 60.0
 """Seconds by which the wall clock may be set within a round of forgetting."""
@@ -123,7 +125,7 @@ class Daemon:
             log.info("catalog unchanged", extra={"revision": catalog.revision})
             self._catalog, self._held = catalog, None
             return ReloadOutcome.UNCHANGED
-        change = mass_change(enabled_timings(self._catalog.schedules), catalog.schedules, self._max_change)
+        change = await asyncio.to_thread(self._mass_change_by, catalog)
         await self._work_out(catalog)
         if change is None:
             await self._apply(catalog, "catalog applied")
@@ -180,6 +182,9 @@ class Daemon:
                 "accept": f"flowsched apply --accept {held.revision[:SHORT]}",
             },
         )
+
+    def _mass_change_by(self, catalog: Catalog) -> MassChange | None:
+        return mass_change(enabled_timings(self._catalog.schedules), catalog.schedules, self._max_change)
 
     async def _tell_of_mass_change(self, catalog: Catalog) -> None:
         terms = await self._ledger.terms_in_force()

@@ -127,20 +127,36 @@ class Known:
     """Open runs as they were written last, so that they need not be read before they move.
 
     They may be out of date. That does no harm, as they are written anew only where the ledger has the same.
+    Of what was undone nothing may stay: the number of such a run may be given again.
     """
 
     def __init__(self) -> None:
         self._runs: dict[int, Run] = {}
+        self._lately: set[int] = set()
 
     def keep(self, run: Run) -> None:
         """Take note of how a run was written just now."""
+        self._lately.add(run.id)
         if run.state.final:
             self._runs.pop(run.id, None)
         else:
             self._runs[run.id] = run
 
-    def forget(self) -> None:
-        """Know nothing any more, as something that was written was undone; its number may be given again."""
+    def mark(self) -> None:
+        """Begin what `undo` takes back."""
+        self._lately.clear()
+
+    def undo(self) -> None:
+        """Know nothing any more of the runs that were kept since the mark."""
+        self.forget(self._lately)
+
+    def forget(self, runs: Iterable[int]) -> None:
+        """Know nothing any more of the runs of these ids."""
+        for run_id in runs:
+            self._runs.pop(run_id, None)
+
+    def forget_all(self) -> None:
+        """Know nothing any more."""
         self._runs.clear()
 
     def moved(self, move: Move) -> Moved | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _GIVEN = tuple(field.name for field in fields(NewRun))
 _given = attrgetter(*_GIVEN)
+_INSTANTS = ("fire_time", "due_at", "deadline", "claimed_at")
 
 
 def row_of(new: NewRun) -> dict[str, Any]:
@@ -75,8 +76,11 @@ def row_of(new: NewRun) -> dict[str, Any]:
 def claimed_run(id_: int, new: NewRun) -> Run:
     """Return the run that a new row has become, as it would be read back."""
     given: dict[str, Any] = dict(zip(_GIVEN, _given(new), strict=True))
-    given |= {"instance": None, "retry_at": None, "attempts": 0}
-    return Run(id=id_, updated_at=new.claimed_at, **given)
+    for name in _INSTANTS:
+        if given[name].tzinfo is not UTC:
+            given[name] = given[name].astimezone(UTC)
+    given |= {"instance": None, "retry_at": None, "attempts": 0, "updated_at": given["claimed_at"]}
+    return Run(id=id_, **given)
 
 
 def run_of(row: Row[Any]) -> Run:

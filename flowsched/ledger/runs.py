@@ -30,6 +30,13 @@ _runs = tables.runs.c
 _attempts = tables.attempts.c
 _new, _held, _winner = (tables.runs.alias(name) for name in ("new", "held", "winner"))
 
+
+def is_in(state: RunState, runs: Any = _runs) -> ColumnElement[bool]:
+    """Return the condition that a run is in a state, as a negation, which no index answers."""
+    condition: ColumnElement[bool] = runs.state.not_in([other for other in RunState if other is not state])
+    return condition
+
+
 CLAIM = insert_or_nothing(tables.runs).returning(_runs.id, _runs.schedule_id, _runs.fire_time, _runs.origin)
 _HAS_NO_INSTANCE_BY_HAND = and_(
     _held.c.origin.in_(sorted(MANUAL_ORIGINS)),
@@ -59,7 +66,8 @@ _COLLISIONS: Select[Any] = (
     .join_from(_new, _winner, _winner.c.id == _FIRST_OF_MINUTE)
     .where(
         _new.c.id.between(bindparam("first"), bindparam("last")),
-        _new.c.state == RunState.CLAIMED,
+        # Else the walk would be along all that are claimed just now, of which there may be thousands.
+        is_in(RunState.CLAIMED, _new.c),
         _winner.c.id != _new.c.id,
     )
 )
@@ -142,11 +150,6 @@ _UNBEGUN = select(tables.runs).where(
     _runs.state == RunState.CLAIMED,
     _runs.attempts == 0,
 )
-
-
-def is_in(state: RunState) -> ColumnElement[bool]:
-    """Return the condition that a run is in a state, as a negation, which no index answers."""
-    return _runs.state.not_in([other for other in RunState if other is not state])
 
 
 # The walk is along the runs of the schedule: that of a state may pass millions of others before the first.

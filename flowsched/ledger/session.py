@@ -12,7 +12,7 @@ from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.ledger.books import Books
 from flowsched.ledger.migrations import migrate, require_newest, version_of
 from flowsched.ledger.moves import Known, Move, stretches
-from flowsched.ledger.sqlite import Access, SqliteFile, require_version
+from flowsched.ledger.sqlite import Access, SqliteFile, driver_of, require_version
 from flowsched.ledger.thread import Result
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Session:
             raise
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
-        self._known.forget()
+        """Close the connection, if there is one; what it had not committed is undone."""
+        self._known.forget_all()
         connection, self._connection = self._connection, None
         if connection is not None:
             _discard(connection)
@@ -79,7 +79,7 @@ class Session:
         self, connection: Connection, books: Books, stretch: Sequence[Callable[[Books], object]]
     ) -> list[Result]:
         """Carry out operations in any order: together what can be, then one by one what is left."""
-        plain = [moved for each in stretch if isinstance(each, Move) and (moved := self._known.moved(each))]
+        plain = [moved for each in stretch if isinstance(each, Move) and (moved := self._foreseen(each))]
         done = {moved.after.id: moved.after for moved in self._together(connection, books, plain)}
         return [
             Result(done[each.run_id])
@@ -88,24 +88,38 @@ class Session:
             for each in stretch
         ]
 
+    def _foreseen(self, move: Move) -> Moved | None:
+        """Return what a move makes of its run; None where it has to be carried out by itself."""
+        try:
+            return self._known.moved(move)
+        except Exception:  # noqa: BLE001 - a fault of its own, which it is to tell by itself
+            return None
+
     def _together(self, connection: Connection, books: Books, moved: Sequence[Moved]) -> Sequence[Moved]:
         """Carry out all of the moves or none, and return those that were; nobody learns why it was none."""
         if not moved:
             return []
         written = self._one(connection, books, lambda books: books.runs.move_together(moved))
-        return [] if written.error is not None else moved
+        if written.error is not None:
+            # One of them may stand otherwise: if it is known so any longer, it undoes the next ones as well.
+            self._known.forget(one.before.id for one in moved)
+            return []
+        return moved
 
     def _one(self, connection: Connection, books: Books, operation: Callable[[Books], object]) -> Result:
-        connection.exec_driver_sql("SAVEPOINT operation")
+        # Not through SQLAlchemy, which takes longer for these words than SQLite does.
+        driver = driver_of(connection)
+        driver.execute("SAVEPOINT operation")
+        self._known.mark()
         try:
             result = Result(operation(books))
         except Exception as error:
             if isinstance(error, DBAPIError) and self._database.trouble(error.orig):
                 raise
-            connection.exec_driver_sql("ROLLBACK TO operation")
-            self._known.forget()
+            driver.execute("ROLLBACK TO operation")
+            self._known.undo()
             result = Result(error=_own_error(error))
-        connection.exec_driver_sql("RELEASE operation")
+        driver.execute("RELEASE operation")
         return result
 
 

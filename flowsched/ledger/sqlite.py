@@ -38,6 +38,11 @@ _OLDEST = (3, 35, 0)
 # Not ASCII only: what is no Unicode, and cannot be stored, shall be refused as it is elsewhere.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
+_WAL_KEPT = 64 * 2**20
+"""Bytes that the `-wal` keeps for the next burst, once all that is in it is in the file itself.
+
+It grows beyond that for as long as somebody reads one state of the ledger, as a backup of a big one does."""
+
 _PAGE = 1_000
 """Ids in one IN list; SQLite takes 32,766 parameters a statement."""
 
@@ -257,7 +262,7 @@ class SqliteFile:
         event.listen(engine, "connect", _set_up)
         if access is Access.WRITE:
             event.listen(engine, "connect", _keep_a_burst)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        event.listen(engine, "begin", lambda connection: driver_of(connection).execute(begin))
         return engine.connect()
 
     def use_wal(self, connection: Connection) -> None:
@@ -295,6 +300,7 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
 def _keep_a_burst(connection: sqlite3.Connection, _record: object) -> None:
     # What a thousand fires change of a ledger of years, 16 MiB: else it is logged and read again meanwhile.
     connection.execute("PRAGMA cache_size = -16384")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
 
 
 def _set_up(connection: sqlite3.Connection, _record: object) -> None:
