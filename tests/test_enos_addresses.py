@@ -11,6 +11,7 @@ import pytest
 
 from flowsched.enos import addresses
 from flowsched.enos.addresses import in_turn, opened
+from flowsched.enos.reasons import reason
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
@@ -98,6 +99,119 @@ async def test_where_none_answers_it_is_said_of_the_first(monkeypatch: pytest.Mo
 
     with pytest.raises(ConnectionRefusedError, match=r"127\.0\.0\.2"):
         await opened(asyncio.Protocol, HOST, port)
+
+
+class NameServer:
+    """Answers each look-up when it is told to, and notes who was looked up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self._answers: dict[str, asyncio.Future[str]] = {}
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self._getaddrinfo)
+
+    def answer(self, host: str) -> asyncio.Future[str]:
+        """Return what is to be resolved with the address, or the error, of the next look-up of a name."""
+        return self._answers.setdefault(host, asyncio.get_running_loop().create_future())
+
+    async def _getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
+        self.asked.append((host, port))
+        try:
+            address = await self.answer(host)
+        finally:
+            del self._answers[host]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+
+async def test_who_wants_a_name_that_is_being_looked_up_shares_the_look_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = NameServer(monkeypatch)
+    with listening("127.0.0.3") as listener:
+        for _ in range(2):  # what is known is forgotten: an address may change
+            attempts = [asyncio.create_task(opened(asyncio.Protocol, HOST, port_of(listener)))]
+            await eventually(lambda: names.asked != [])
+            attempts.append(asyncio.create_task(opened(asyncio.Protocol, HOST, port_of(listener))))
+            await asyncio.sleep(0)
+            names.answer(HOST).set_result("127.0.0.3")
+            for transport, _protocol in await asyncio.gather(*attempts):
+                transport.abort()
+
+            assert names.asked == [(HOST, port_of(listener))]
+            names.asked.clear()
+
+
+async def test_who_gives_up_does_not_end_the_look_up_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = NameServer(monkeypatch)
+    with listening("127.0.0.3") as listener:
+        first, second = (
+            asyncio.create_task(opened(asyncio.Protocol, HOST, port_of(listener))) for _ in range(2)
+        )
+        await eventually(lambda: names.asked != [])
+        first.cancel()
+        await asyncio.wait([first])
+        names.answer(HOST).set_result("127.0.0.3")
+        transport, _ = await second
+        transport.abort()
+
+    assert first.cancelled()
+    assert len(names.asked) == 1
+
+
+async def test_a_name_that_hangs_is_looked_up_once_however_many_give_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = NameServer(monkeypatch)
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await opened(asyncio.Protocol, HOST, 443)
+        await asyncio.sleep(0)
+
+    assert names.asked == [(HOST, 443)]
+
+
+async def test_a_name_that_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = NameServer(monkeypatch)
+    hanging = asyncio.create_task(opened(asyncio.Protocol, HOST, 443))
+    with listening("127.0.0.3") as listener:
+        names.answer("another.example").set_result("127.0.0.3")
+        transport, _ = await opened(asyncio.Protocol, "another.example", port_of(listener))
+        transport.abort()
+
+    assert not hanging.done()
+    hanging.cancel()
+
+
+async def test_what_goes_wrong_is_told_to_all_who_wait_and_then_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = NameServer(monkeypatch)
+    with listening("127.0.0.3") as listener:
+        attempts = [asyncio.create_task(opened(asyncio.Protocol, HOST, port_of(listener))) for _ in range(2)]
+        await eventually(lambda: names.asked != [])
+        names.answer(HOST).set_exception(socket.gaierror(socket.EAI_AGAIN, "Try again"))
+        await asyncio.wait(attempts)
+
+        assert [reason(attempt.exception() or Exception()) for attempt in attempts] == ["Try again"] * 2
+        names.answer(HOST).set_result("127.0.0.3")
+        transport, _ = await opened(asyncio.Protocol, HOST, port_of(listener))
+        transport.abort()
+
+
+async def test_nobody_complains_of_a_look_up_that_fails_when_all_have_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names, complaints = NameServer(monkeypatch), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    attempt = asyncio.create_task(opened(asyncio.Protocol, HOST, 443))
+    await eventually(lambda: names.asked != [])
+    attempt.cancel()
+    names.answer(HOST).set_exception(socket.gaierror(socket.EAI_AGAIN, "Try again"))
+    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+    del attempt
+    gc.collect()
+
+    assert complaints == []
 
 
 async def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:

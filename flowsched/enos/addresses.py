@@ -9,6 +9,8 @@ import asyncio
 import socket
 from asyncio import FIRST_COMPLETED
 from collections import Counter, deque
+from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,11 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Opened = tuple[asyncio.Transport, "Spoken"]
+    Wanted = tuple[asyncio.AbstractEventLoop, str, int]
 
 Spoken = TypeVar("Spoken", bound=asyncio.Protocol)
 
 NEXT_ADDRESS = 0.25
 """Seconds after which the next address is tried beside those that have not answered."""
+
+_under_way: dict[Wanted, asyncio.Task[list[str]]] = {}
+"""The look-ups of each loop that have not ended, by host and port.
+
+None can be stopped, and each keeps a thread: a name that hangs and is wanted again and again must not take
+them all.
+"""
 
 
 async def opened(protocol: Callable[[], Spoken], host: str, port: int) -> Opened[Spoken]:
@@ -46,11 +56,33 @@ def in_turn(addresses: Iterable[str]) -> list[str]:
 
 
 async def _addresses(host: str, port: int) -> list[str]:
-    try:
+    with suppress(ValueError):
         return [str(ip_address(host))]
-    except ValueError:
-        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return in_turn(str(address[0]) for *_, address in infos)
+    # Not while that error is handled: it would be the cause of what goes wrong here.
+    return await _shared_look_up(host, port)
+
+
+async def _shared_look_up(host: str, port: int) -> list[str]:
+    """Look up the name, or wait for who is doing so: what comes of it is told to all who wait by then."""
+    wanted = (asyncio.get_running_loop(), host, port)
+    look_up = _under_way.get(wanted)
+    if look_up is None:
+        look_up = _under_way[wanted] = asyncio.create_task(_looked_up(host, port))
+        look_up.add_done_callback(partial(_forget, wanted))
+    # Not awaited itself: whoever gives up would end it for the others.
+    await asyncio.wait((look_up,))
+    return look_up.result()
+
+
+async def _looked_up(host: str, port: int) -> list[str]:
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return in_turn(str(address[0]) for *_, address in infos)
+
+
+def _forget(wanted: Wanted, look_up: asyncio.Task[list[str]]) -> None:
+    del _under_way[wanted]
+    if not look_up.cancelled():
+        look_up.exception()  # asyncio complains of one that nobody has asked for
 
 
 async def _opened_by(protocol: Callable[[], Spoken], address: str, port: int) -> Opened[Spoken]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -58,6 +59,7 @@ class LedgerThread:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._closed = False
+        self._ended = asyncio.Event()
         self.unusable: asyncio.Future[LedgerUnusable] = self._loop.create_future()
         """Resolved once an operation has found the ledger unusable."""
         self.trouble: Exception | None = None
@@ -92,9 +94,17 @@ class LedgerThread:
         if not self._closed:
             self._closed = True
             self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        # Not for a thread that joins it: all that the loop has may hang, and the ledger would stay locked.
+        await self._ended.wait()
+        self._thread.join()
 
     def _work(self) -> None:
+        try:
+            self._work_until_closed()
+        finally:
+            self._tell(self._ended.set)
+
+    def _work_until_closed(self) -> None:
         closing = False
         while not closing:
             group = self._take()
@@ -111,9 +121,12 @@ class LedgerThread:
     def _run(self, group: list[_Pending]) -> None:
         results = iter(self._results([each.operation for each in group if each.operation is not None]))
         outcomes = [(each, Result() if each.operation is None else next(results)) for each in group]
+        self._tell(partial(self._resolve, outcomes))
+
+    def _tell(self, heard: Callable[[], object]) -> None:
         # A closed loop took its waiters with it: there is nobody left to tell.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._resolve, outcomes)
+            self._loop.call_soon_threadsafe(heard)
 
     def _results(self, operations: list[Callable[[Books], object]]) -> list[Result]:
         if not operations:
