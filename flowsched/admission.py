@@ -10,10 +10,10 @@ from flowsched.durations import format_duration
 from flowsched.model import CatchUp, FlowState, Origin, Overlap, RunState, Scope, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from flowsched.model import Pause, Run, Schedule, Sighting, Term, Timing
+    from flowsched.model import Cursor, Pause, Run, Schedule, Sighting, Term, Timing
 
 ON_TIME = timedelta(seconds=60)
 """A fire admitted no later than this after it was due is an ordinary one: no more than the shortest
@@ -193,6 +193,24 @@ def pause_reason(pause: Pause) -> str:
     return f"paused: {pause.reason} ({pause.by})"
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What tells a catalog from the one in force, for whoever knows how that one stands."""
+
+    revision: str
+    """Of the catalog in force."""
+    cursors: Mapping[str, Cursor]
+    """Of its enabled schedules, by id, as they stand."""
+    ids: frozenset[str]
+    """Of the schedules that only one of the two has, or that they have otherwise."""
+
+
+def changed(before: Mapping[str, Schedule], after: Mapping[str, Schedule]) -> frozenset[str]:
+    """Return the ids of the schedules that only one of two catalogs has, or that they have otherwise."""
+    others = {id_ for id_, one in after.items() if (was := before.get(id_)) is not one and was != one}
+    return frozenset(others | (before.keys() - after.keys()))
+
+
 def renames(schedules: Mapping[str, Schedule]) -> dict[str, str]:
     """Return, by its former id, the id of each schedule that is renamed; `schedules` are a catalog's, by id.
 
@@ -207,12 +225,14 @@ def renames(schedules: Mapping[str, Schedule]) -> dict[str, str]:
 
 def same_timing(recorded: Timing, wanted: Timing) -> bool:
     """Return whether both yield the same fire times, as far as is known: not all rules were recorded."""
-    if recorded == wanted:
+    if recorded is wanted or recorded == wanted:
         return True
     return "" in (recorded.rules, wanted.rules) and replace(recorded, rules=wanted.rules) == wanted
 
 
-def inheritors(terms: Iterable[Term], schedules: Mapping[str, Schedule]) -> dict[str, Term]:
+def inheritors(
+    terms: Iterable[Term], schedules: Mapping[str, Schedule], among: Collection[str] | None = None
+) -> dict[str, Term]:
     """Return, by its id, each enabled schedule that goes on where a term in force stands, and that term.
 
     `terms` are all in force, and of each schedule at least the one that ended last; `schedules` are those of
@@ -220,6 +240,9 @@ def inheritors(terms: Iterable[Term], schedules: Mapping[str, Schedule]) -> dict
     goes on in that of its former id, where the timing is the same and the catalog has that id no more. Not so
     where the new id itself was in force later than the former one is accounted for: its fire times of that
     time have runs already. Of several with one former id, the first does. A term that goes on nowhere ends.
+
+    Where the terms are those of a catalog that is known, only those `changed` since need be looked at: then
+    it is `among` them, and `terms` may be theirs alone. The others go on in their own terms.
     """
     in_force: dict[str, Term] = {}
     ended: dict[str, datetime] = {}
@@ -231,6 +254,8 @@ def inheritors(terms: Iterable[Term], schedules: Mapping[str, Schedule]) -> dict
     heirs: dict[str, Term] = {}
     taken: set[str] = set()
     for id_, schedule in schedules.items():
+        if among is not None and id_ not in among:
+            continue
         term = in_force.get(id_) or _former(schedule, in_force, ended, schedules)
         if (
             term is not None

@@ -321,6 +321,16 @@ def test_two_heirs_on_one_line_are_told(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("old", ["old", "x"])
+def test_of_a_schedule_whose_id_is_taken_nothing_is_said_about_its_old_one(old: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(renamed("x", "old"))
+    (tmp_path / "b.yaml").write_text(renamed("x", old))
+
+    (problem,) = problems_of(tmp_path)
+
+    assert "schedules.x: the id is taken: a.yaml:1" in problem
+
+
 def test_endless_bad_renames_are_cut_short_file_by_file(tmp_path: Path) -> None:
     entry = '{cron: "@daily", timezone: UTC, flow: 1, renamed_from: old}'
     many = "".join(f"  s{number}: {entry}\n" for number in range(MOST_PROBLEMS + 10))

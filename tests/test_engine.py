@@ -6,7 +6,9 @@ import asyncio
 import itertools
 import random
 import sqlite3
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,9 +18,9 @@ import pytest
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from flowsched import timeline
-from flowsched.engine import Engine
+from flowsched.engine import Engine, engine
 from flowsched.engine.alarms import LOOK_AGAIN, Alarm
-from flowsched.engine.engine import FAULT_PAUSE, LEDGER_PAUSE, MOST_ROWS, STARTED_AT_ONCE
+from flowsched.engine.engine import FAULT_PAUSE, LEDGER_PAUSE, MOST_ROWS, _Edit
 from flowsched.errors import LedgerError
 from flowsched.ledger import Ledger
 from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule, Source, Timing
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from flowsched.admission import Difference
     from flowsched.model import Cursor, NewRun
 
 T = TypeVar("T")
@@ -137,7 +140,57 @@ async def test_thousands_due_at_once_are_claimed_and_handed_out_bit_by_bit(desk:
 
     assert [id_ for id_, _ in started] == ids
     assert max(asked) <= MOST_ROWS
-    assert max(Counter(turn for _, turn in started).values()) <= STARTED_AT_ONCE
+    assert list(Counter(turn for _, turn in started).values()) == asked, "all of one claim in one go"
+
+
+async def test_whatever_a_claim_made_final_is_told_whenever_the_engine_is_stopped(desk: Desk) -> None:
+    """Nobody would tell of it later: at the next start it is not open any more."""
+    count = MOST_ROWS - 10
+    schedules = [a_schedule(f"s{number:05}", "0 13 * * *", flow=1 + number) for number in range(count)]
+    await desk.apply(*schedules)
+    await desk.engine.stop()
+    desk.clock.step(START + timedelta(hours=8))
+    desk.engine = Engine(desk.ledger, desk.runs.append, desk.clock, "host:2")
+    await desk.apply(*schedules)
+
+    await eventually(lambda: desk.runs)
+    await desk.engine.stop()
+
+    assert len(desk.fired(RunState.MISSED)) == count
+
+
+async def test_an_edit_needs_none_of_the_threads_that_look_ups_may_have(desk: Desk) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        over = threading.Event()
+        hanging = asyncio.create_task(asyncio.to_thread(over.wait, 30))
+        try:
+            async with asyncio.timeout(10):
+                await desk.apply(a_schedule("a"))
+                await desk.apply(a_schedule("a", "0 13 * * *"), revision="r2")
+        finally:
+            over.set()
+            await hanging
+
+    assert desk.engine.next_fire() == datetime(2026, 3, 10, 13, tzinfo=UTC)
+
+
+async def test_an_edit_that_a_fault_of_ours_breaks_off_leaves_all_as_it_was(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.apply(EVERY_TEN)
+    desk.clock.step(START + timedelta(minutes=35))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "alarms_of", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            await desk.apply(replace(EVERY_TEN, timing=Timing("0 0 * * *", "UTC")), revision="r2")
+    told = list(desk.runs)
+
+    await desk.minutes(1)
+    await eventually(lambda: len(desk.runs) == 3)
+
+    assert not told, "what is due is not closed"
+    assert desk.fired() == ["edited 12:10", "edited 12:20", "edited 12:30"]
 
 
 async def test_thousands_with_nothing_due_are_looked_through_bit_by_bit(desk: Desk) -> None:
@@ -503,8 +556,8 @@ async def test_a_ledger_that_refuses_is_asked_again_and_nothing_is_lost(tmp_path
     await a_moment()
     handed_out_before = list(desk.runs)
     for _ in range(2):
+        await eventually(lambda: min(desk.clock.sleeping) == LEDGER_PAUSE)
         desk.clock.advance(LEDGER_PAUSE)
-        await a_moment()
 
     await eventually(lambda: len(desk.runs) == 1)
     assert not handed_out_before
@@ -726,8 +779,10 @@ class Forgetful(Ledger):
 
     lost_answers = 0
 
-    async def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
-        cursors = await super().apply(catalog, at)
+    async def apply(
+        self, catalog: Catalog, at: datetime, since: Difference | None = None
+    ) -> dict[str, Cursor]:
+        cursors = await super().apply(catalog, at, since)
         if self.lost_answers:
             self.lost_answers -= 1
             raise LedgerError("the disk said no, and had done it")
@@ -891,7 +946,7 @@ async def test_a_rename_onto_an_id_that_was_in_force_later_loses_nothing_silentl
     # As a process that is killed as soon as the catalog is in force: what a owes is not claimed.
     terms = await desk.ledger.terms()
     await Engine(desk.ledger, desk.runs.append, desk.clock, "host:2")._close(
-        terms, disabled, desk.clock.now()
+        _Edit(disabled, desk.clock.now(), terms, None)
     )
     await desk.ledger.apply(disabled, desk.clock.now())
 

@@ -57,6 +57,8 @@ def test_the_next_fire_of_each_comes_by_time_and_then_by_id() -> None:
         "a 02:30 02:30",
     ]
     assert next_of(HOURLY, ten, nightly, count=2) == ["z 12:10 12:10", "hourly 13:00 13:00"]
+    assert next_of(HOURLY, a_schedule("a", "0 13 * * *"), count=1) == ["a 13:00 13:00"]
+    assert next_of(HOURLY, count=0) == []
     assert next_of(replace(HOURLY, enabled=False)) == []
     assert next_of(HOURLY, count=0) == []
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from flowsched.admission import Difference
+
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 MINUTELY = a_schedule("a", "* * * * *", flow=1, catch_up=CatchUp.ALL, catch_up_window=timedelta(days=31))
@@ -429,9 +431,11 @@ class FlakyLedger(Ledger):
             raise LedgerError("disk on fire")
         return done
 
-    async def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
+    async def apply(
+        self, catalog: Catalog, at: datetime, since: Difference | None = None
+    ) -> dict[str, Cursor]:
         self.tells_no_pauses = self.forgets_pauses_after_apply
-        return await super().apply(catalog, at)
+        return await super().apply(catalog, at, since)
 
     async def pauses(self, over_after: datetime | None = None) -> list[Pause]:
         if self.tells_no_pauses:

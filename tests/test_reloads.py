@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,6 +188,43 @@ def test_a_file_that_is_written_over_and_dated_back_shows(tmp_path: Path, schedu
     os.utime(schedules / "a.yaml", ns=(status.st_atime_ns, status.st_mtime_ns))
 
     assert not before.shows_the_same(look_at(settings))
+
+
+@pytest.mark.parametrize("age", [1, 3])
+def test_a_file_that_was_just_written_is_read_again_though_it_looks_the_same(
+    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch, age: int
+) -> None:
+    settings, kept = settings_in(tmp_path), Kept()
+    look = look_at(settings)
+    written_at = max((schedules / name).stat().st_ctime_ns for name in ("a.yaml", "b.yaml"))
+    # As on a disk that dates by seconds: whatever is written, all looks the same.
+    monkeypatch.setattr(reading, "look_at", lambda *_: look)
+    monkeypatch.setattr(
+        reading, "SystemClock", lambda: HandClock(datetime.fromtimestamp(written_at / 1e9 + age, UTC))
+    )
+    read_settled(settings, kept=kept)
+    write(schedules, a=a_file("a2"))
+
+    found = read_settled(settings, kept=kept).catalog
+
+    assert found
+    assert sorted(found.schedules) == [("a2" if age == 1 else "a1"), "b1"]
+
+
+def test_what_is_written_between_look_and_reading_is_not_taken_for_what_was_seen(
+    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "RACY", timedelta(days=-1))
+    settings, kept = settings_in(tmp_path), Kept()
+    read_settled(settings, kept=kept)
+
+    texts = iter([a_file("a2"), a_file("a3")])
+    found = [
+        read_settled(settings, Meddled(at, lambda: write(schedules, a=next(texts))), kept=kept).catalog
+        for at in (0, 2)
+    ]
+
+    assert [each and sorted(each.schedules) for each in found] == [["a2", "b1"], ["a3", "b1"]]
 
 
 def test_a_half_written_set_is_not_even_refused(tmp_path: Path, schedules: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowsched.config.expectations import load_expectations
     from flowsched.config.files import Trail
-    from flowsched.config.fingerprints import Fingerprint, fingerprint
+    from flowsched.config.fingerprints import Fingerprint, Mark, fingerprint
     from flowsched.config.ids import schedule_ids
     from flowsched.config.loader import Kept, load_catalog
     from flowsched.config.places import Places
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Fingerprint",
     "Kept",
+    "Mark",
     "Places",
     "Secret",
     "Trail",
@@ -41,6 +42,7 @@ __all__ = [
 _HOMES = {
     "Fingerprint": "fingerprints",
     "Kept": "loader",
+    "Mark": "fingerprints",
     "Places": "places",
     "Secret": "secrets",
     "Trail": "files",

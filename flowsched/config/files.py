@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import posixpath
 import stat
@@ -14,7 +15,7 @@ from flowsched.config.findings import Findings
 from flowsched.errors import Refused, printable, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from flowsched.errors import Problem
 
@@ -180,18 +181,22 @@ def find_files(
     tests: bool = False,
     needed: bool = True,
     trail: Trail | None = None,
+    known: Mapping[str, Found] | None = None,
 ) -> tuple[list[Found], list[Problem]]:
     """Return the files that the paths stand for, in order, each real file once; and what is wrong there.
 
     Relative paths begin at `base`. A path that is a file stands for itself, whatever its name. A folder
     stands for the `*.yaml` and `*.yml` in it and in the folders below it, hidden ones left out and symbolic
     links followed: those with schedules, or with `tests` the others, `*.test.yaml` and `*.test.yml`. One that
-    has none is a problem where they are `needed`.
+    has none is a problem where they are `needed`. What is `known`, by path, was found in a search like this
+    one, and is still the same file: it is not looked at again.
     """
-    search = _Search(base, trail or Trail(), tests=tests, needed=needed)
-    found = [each for path in paths for each in search.below(str(Path(path)))]
+    search = _Search(base, trail or Trail(), tests=tests, needed=needed, known=known)
+    parts = [search.below(str(Path(path))) for path in paths]
+    # Below one path, they are found in order.
+    found = parts[0] if len(parts) == 1 else sorted(itertools.chain(*parts), key=_parts_of)
     once: dict[tuple[int, int], Found] = {}
-    for each in sorted(found, key=lambda each: each.path.split("/")):
+    for each in found:
         once.setdefault(each.identity, each)
     return list(once.values()), search.problems
 
@@ -199,8 +204,11 @@ def find_files(
 class _Search:
     """A walk that notes what it cannot follow and goes on."""
 
-    def __init__(self, base: Path, trail: Trail, *, tests: bool, needed: bool) -> None:
+    def __init__(
+        self, base: Path, trail: Trail, *, tests: bool, needed: bool, known: Mapping[str, Found] | None
+    ) -> None:
         self.problems: list[Problem] = []
+        self._known = known or {}
         self._trail = trail
         self._base = base
         self._place_of_base = str(base)
@@ -244,8 +252,13 @@ class _Search:
                 _refuse_odd_folder(path, identity, inside)
             for entry in sorted(os.listdir(place)):  # noqa: PTH208 - as above
                 if not entry.startswith("."):
-                    below = f"{name}/{entry}" if name else entry
-                    yield from self._enter(_joined(path, entry), below, (*inside, identity))
+                    at, below = _joined(path, entry), f"{name}/{entry}" if name else entry
+                    known = self._known.get(at)
+                    if known is None or self._looked_at >= MOST_ENTRIES:
+                        yield from self._enter(at, below, (*inside, identity))
+                    else:
+                        self._looked_at += 1
+                        yield known
         elif asked_for_by_name or self._is_wanted(path):
             _refuse_irregular(status)  # before it is opened: to open a device may already do something
             yield Found(path, place, name or path.rpartition("/")[2], identity)
@@ -257,6 +270,10 @@ class _Search:
         findings = Findings(path)
         findings.add((0, 0), (), message, allowed)
         self.problems += findings.problems
+
+
+def _parts_of(found: Found) -> list[str]:
+    return found.path.split("/")
 
 
 def _joined(folder: str, path: str) -> str:

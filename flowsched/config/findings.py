@@ -74,7 +74,7 @@ class Findings:
 
     @property
     def spotless(self) -> bool:
-        """Whether there is a problem with no value at all, so that nobody need ask about each."""
+        """Whether no value is faulty, so that nobody need ask about each; usable ones may have problems."""
         return not self._faulty
 
     def is_faulty(self, path: KeyPath) -> bool:

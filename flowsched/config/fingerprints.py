@@ -6,19 +6,26 @@ import errno
 import os
 import stat
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from flowsched.config.files import DEEPEST_FOLDER, MOST_ENTRIES, SUFFIXES, TEST_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
 Mark = tuple[object, ...]
 """What changes when a file, a folder or a link does."""
 
+_MARK_OF_STATUS = 6
+"""So many parts has a mark that is taken of a status; the last one is when that was changed last."""
+
 _COUNTING = (*SUFFIXES, ".ics")
 _UNSEEN = (OSError, ValueError)
 """What looking at a path raises; the second where no file can have it, as one with a zero byte in it."""
+
+_NAME = attrgetter("name")
 
 _LINKS_DEEP = 40
 """Symbolic links that one path may lead through: as many as Linux follows."""
@@ -40,6 +47,15 @@ class Fingerprint:
     def has_same_files(self, other: Fingerprint) -> bool:
         """Tell whether all that counts is as in another, whatever else came and went in the folders."""
         return self.files == other.files
+
+    def older_than(self, instant: datetime) -> dict[str, Mark]:
+        """Return the marks of files that were changed last before an instant."""
+        before = int(instant.timestamp() * 1e9)
+        return {
+            path: mark
+            for path, mark in self.files.items()
+            if len(mark) == _MARK_OF_STATUS and mark[-1] < before  # type: ignore[operator]
+        }
 
 
 def _difference(some: Mapping[str, Mark], others: Mapping[str, Mark]) -> str | None:
@@ -86,7 +102,7 @@ class _Walk:
             return
         try:
             with os.scandir(real or "/") as entries:
-                below = sorted(filter(_counts, entries), key=lambda entry: entry.name)
+                below = sorted(filter(_counts, entries), key=_NAME)
         except _UNSEEN as error:
             self.files[path] = _error_of(error)
             return

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flowsched import git
@@ -15,7 +16,9 @@ from flowsched.errors import ConfigError, GitError, Problem, printable
 from flowsched.model import SHORT
 
 if TYPE_CHECKING:
-    from flowsched.config import Fingerprint
+    from collections.abc import Mapping
+
+    from flowsched.config import Fingerprint, Mark
     from flowsched.model import Catalog, Commit, Settings
 
 log = logging.getLogger(__name__)
@@ -30,10 +33,16 @@ LEFT_OVER_AFTER = 600.0
 """Seconds from the making of git's lock until a start takes it at once as left over."""
 
 TICK = 0.02
-"""Real seconds before a reading, in which nothing may change.
+"""Real seconds between a look at the files and their reading.
 
 Linux dates files by a tick of at most 10 ms. What is written after this pause has another date than what was
-written before it, and so no second writing hides behind the first.
+seen before it, and so no second writing hides behind the first: the next look shows it.
+"""
+
+RACY = timedelta(seconds=2)
+"""A file that was written so shortly before it was looked at is read again, though it looks the same later.
+
+Some file systems date by whole seconds, or two (git has the same rule).
 """
 
 SETTLE_PAUSE = 0.1
@@ -172,6 +181,9 @@ def read_settled(
 ) -> Reading:
     """Read the schedules as they are at one moment; blocks. What is `kept` is not parsed again.
 
+    Nor is it opened, where it looks as it did (device, inode, size and both times) and had not been written
+    within RACY before it was read.
+
     A reading counts only where the files look the same before and after it, and no git is at work in their
     work tree, as its lock shows unless it is `left_over`. Else they are read again, for up to SETTLE_AT_MOST;
     then that is their problem.
@@ -182,13 +194,13 @@ def read_settled(
     beside: frozenset[str] = frozenset()
     begun: Look | None = None
     while True:
-        first = look_at(settings, beside)
-        begun = begun or first
-        course.rest(TICK)
+        began = clock.now()
         before = look_at(settings, beside)
-        unstable = first.unrest(before, left_over)
+        begun = begun or before
+        course.rest(TICK)
+        unstable = before.unrest(before, left_over)  # git's lock alone
         if unstable is None:
-            reading = _read(settings, before, course, kept)
+            reading = _read(settings, before, course, kept, before.print.older_than(began - RACY))
             beside = frozenset(course.beside)
             unstable = before.unrest(look_at(settings, beside), left_over)
             if unstable is None:
@@ -203,19 +215,19 @@ def _problem(settings: Settings, unrest: str) -> Problem:
     return Problem(printable(settings.schedules), 0, 0, "", unrest, AT_REST)
 
 
-def _read(settings: Settings, look: Look, course: Course, kept: Kept) -> Reading:
+def _read(settings: Settings, look: Look, course: Course, kept: Kept, marks: Mapping[str, Mark]) -> Reading:
     course.beside, course.unread = set(), False
     catalog, problems = None, list[Problem]()
     try:
-        catalog = _of_one_commit(settings, course, kept)
+        catalog = _of_one_commit(settings, course, kept, marks)
     except ConfigError as error:
         problems = error.problems
     return Reading(catalog, tuple(problems), None if course.unread else look)
 
 
-def _of_one_commit(settings: Settings, course: Course, kept: Kept) -> Catalog:
+def _of_one_commit(settings: Settings, course: Course, kept: Kept, marks: Mapping[str, Mark]) -> Catalog:
     before = _commit_of(settings.schedules)
-    catalog = load_catalog(settings.schedules, settings, trail=course, kept=kept)
+    catalog = load_catalog(settings.schedules, settings, trail=course, kept=kept, marks=marks)
     after = _commit_of(settings.schedules, *sorted(_named_beside(catalog)))
     # Another commit may have been checked out meanwhile: then nobody knows of which the files were.
     if before is None or after is None or before.id != after.id:

@@ -12,6 +12,7 @@ import itertools
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.executors.base import BaseExecutor
@@ -24,7 +25,7 @@ from flowsched import blackouts, timeline
 from flowsched.model import Then
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from apscheduler.job import Job
 
@@ -58,12 +59,16 @@ class Alarm:
     _known: tuple[tuple[datetime, datetime | None], ...] = ()
     """After which instant a fire time was looked for, and which was found, the last two times."""
 
-    def add(self, schedule: Schedule) -> None:
-        """Have it ring for one more schedule."""
-        self.schedules.append(schedule)
-        blackout = schedule.blackout
-        if blackout is not None and blackout.then is Then.DEFER:
-            self.deferring[calendars_of(blackout)] = blackout
+    @classmethod
+    def of(cls, timing: Timing, schedules: Iterable[Schedule], former: Alarm | None = None) -> Alarm:
+        """Return the alarm of some schedules; it knows of fire times what a former one of the timing does."""
+        alarm = cls(timing, sorted(schedules, key=attrgetter("id")))
+        alarm._known = former._known if former else ()  # noqa: SLF001 - its own class
+        for schedule in alarm.schedules:
+            blackout = schedule.blackout
+            if blackout is not None and blackout.then is Then.DEFER:
+                alarm.deferring[calendars_of(blackout)] = blackout
+        return alarm
 
     def next(self, after: datetime) -> datetime | None:
         """Return when to ring next, strictly after `after`; None: never again.
@@ -115,15 +120,27 @@ def calendars_of(blackout: Blackout) -> tuple[str, ...]:
     return tuple(calendar.name for calendar in blackout.calendars)
 
 
-def alarms_of(schedules: Iterable[Schedule]) -> dict[Timing, Alarm]:
-    """Return one alarm for each timing of the enabled schedules."""
-    alarms: dict[Timing, Alarm] = {}
-    for schedule in sorted(schedules, key=lambda schedule: schedule.id):
+def alarms_of(
+    schedules: Iterable[Schedule],
+    former: Mapping[Timing, Alarm] | None = None,
+    gone: Collection[Schedule] = (),
+) -> dict[Timing, Alarm]:
+    """Return one alarm for each timing of the enabled schedules.
+
+    With `former` ones, theirs that are not `gone` count as well, and alarms of which nothing is new are the
+    very same. What stands in the place of a schedule, under its id, is among the `schedules`, and it is gone.
+    """
+    alarms = dict(former or {})
+    new: dict[Timing, list[Schedule]] = {each.timing: [] for each in gone if each.timing in alarms}
+    for schedule in schedules:
         if schedule.enabled:
-            alarm = alarms.get(schedule.timing)
-            if alarm is None:
-                alarm = alarms[schedule.timing] = Alarm(schedule.timing)
-            alarm.add(schedule)
+            new.setdefault(schedule.timing, []).append(schedule)
+    left = {each.id for each in gone}
+    for timing, some in new.items():
+        old = alarms.pop(timing, None)
+        some += [each for each in (old.schedules if old else ()) if each.id not in left]
+        if some:
+            alarms[timing] = Alarm.of(timing, some, old)
     return alarms
 
 
@@ -175,18 +192,24 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
         if not self.running:
             self.start(paused=True)
         self.pause()
+        before, self._jobs = self._jobs, {}
         try:
-            before, self._jobs = self._jobs, {}
             for number, alarm in enumerate(alarms, 1):
                 self._jobs[alarm.timing] = self._job(alarm, before.pop(alarm.timing, None))
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)
-            for job in before.values():
-                job.remove()
+                    if not self.running:
+                        return
+            while before:
+                before.popitem()[1].remove()
         finally:
-            self.resume()
+            self._jobs = before | self._jobs  # what is left where this was broken off
+            if self.running:
+                self.resume()
 
     def _job(self, alarm: Alarm, former: Job | None) -> Job:
+        if former is not None and former.trigger.alarm is alarm:
+            return former
         if former is not None and alarm.rings_like(former.trigger.alarm):
             former.trigger.alarm = alarm
             return former
@@ -223,24 +246,32 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]
         if self.state == STATE_PAUSED:
             return None  # a step of the clock shows when all alarms are put
         try:
-            if self._stepped_back():
-                self._set_anew()
-            wait: float | None = super()._process_jobs()
+            return self._ring()
         except Exception:
             log.critical("wake-up stopped by a fault; waking up again soon", exc_info=True)
-            wait = LOOK_AGAIN
-        if wait != 0:
-            self._executor.pass_on()
+            return LOOK_AGAIN
+
+    def _ring(self) -> float | None:
+        wait: float | None = LOOK_AGAIN
+        try:
+            if self._stepped_back():
+                self._set_anew()
+            wait = super()._process_jobs()
+        finally:
+            if wait != 0:
+                self._executor.pass_on()
         return wait
 
     def _set_anew(self) -> None:
         """Set every alarm by the clock as it is now: by what it was, they would ring too late or never."""
         now = self._clock.now()
         self.pause()
-        for job in self.get_jobs():
-            job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
-            self._executor.rang.append(job.trigger.alarm)
-        self.resume()
+        try:
+            for job in self.get_jobs():
+                job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
+                self._executor.rang.append(job.trigger.alarm)
+        finally:
+            self.resume()
 
     def _stepped_back(self) -> bool:
         """Say when the wall clock was set, or the machine slept, since the last look; tell if it was back."""

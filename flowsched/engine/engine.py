@@ -23,9 +23,11 @@ from flowsched.admission import (
     ON_TIME,
     OTHER_BLACKOUT,
     Admitted,
+    Difference,
     Due,
     Pauses,
     admit,
+    changed,
     cut_off,
     inheritors,
     is_over,
@@ -34,6 +36,7 @@ from flowsched.admission import (
     paused,
 )
 from flowsched.engine.alarms import Alarm, Executor, Scheduler, alarms_of, calendars_of
+from flowsched.engine.beside import beside
 from flowsched.engine.outlook import Outlook, first_out
 from flowsched.engine.queue import ClaimQueue
 from flowsched.enos import milliseconds, predicted_instance
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from flowsched.clock import Clock
+    from flowsched.engine.outlook import Stand
     from flowsched.ledger import Ledger
     from flowsched.model import Pause, Run, Schedule, Term, Then, Timing, Upcoming
     from flowsched.timeline import Stay
@@ -63,8 +67,8 @@ MOST_ROWS = 250
 """About so many rows are claimed at once, so that a long backlog neither stops the loop nor fills it, and the
 first of thousands are sent while the others are still being claimed."""
 
-STARTED_AT_ONCE = 50
-"""So many runs are handed out before the loop's others get their turn."""
+MOST_CHANGED = 1_000
+"""Where more schedules than that are others in a new catalog, all are looked at anew."""
 
 _NO_RETRY = RetryPolicy(
     max_attempts=0,
@@ -142,6 +146,27 @@ class _Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class _Edit:
+    """A catalog on its way to be put in force."""
+
+    catalog: Catalog
+    at: datetime
+    terms: Sequence[Term]
+    """Those in force, and of each schedule the one that ended last, as far as they matter here."""
+    since: Difference | None
+    """What is another in it than in the catalog in force; None: maybe all."""
+
+    @property
+    def among(self) -> frozenset[str] | None:
+        """The ids of the schedules that matter; None: all do."""
+        return None if self.since is None else self.since.ids
+
+    def heirs(self) -> dict[str, Term]:
+        """Return the terms in which schedules that matter go on, by the id of the schedule."""
+        return inheritors(self.terms, self.catalog.schedules, self.among)
+
+
+@dataclass(frozen=True, slots=True)
 class _Ahead:
     """The next fires of all, as they were found at an instant."""
 
@@ -189,11 +214,17 @@ class Engine:
         async with self._claims.paused():
             at = self._clock.now()
             await self._start_what_was_claimed_unheard()
-            terms = await self._ledger.standing_terms()
-            await self._read_pauses(at, (term.cursor_at for term in terms if term.until_at is None))
-            await self._close(terms, catalog, at)
-            alarms, outlook = await asyncio.to_thread(_alarms_and_outlook, catalog, terms, at)
-            cursors = await self._put_in_force(catalog, at)
+            since = await self._difference(catalog)
+            terms = await self._ledger.standing_terms(None if since is None else since.ids)
+            in_force = (term.cursor_at for term in terms if term.until_at is None)
+            known = () if since is None else (cursor.at for cursor in self._cursors.values())
+            await self._read_pauses(at, itertools.chain(in_force, known))
+            edit = _Edit(catalog, at, terms, since)
+            former = self._alarms
+            # First, as a fault of ours in there leaves everything as it was.
+            alarms, outlook = await beside(self._alarms_and_outlook, edit)
+            await self._close(edit)
+            cursors = await self._put_in_force(edit)
             self._catalog = catalog
             self._cursors = cursors
             self._alarms = alarms
@@ -201,8 +232,9 @@ class Engine:
             await self._follow_pauses()
             self._warn_of_the_future()
             await self._scheduler.put(alarms.values())
-        for timing in self._alarms:
-            self._claims.want(timing)
+        for timing, alarm in alarms.items():
+            if former.get(timing) is not alarm:
+                self._claims.want(timing)
 
     def next_fire(self) -> datetime | None:
         """Return when the next fire of all goes out; None when no schedule ever fires again."""
@@ -324,14 +356,48 @@ class Engine:
                 extra={"schedules": len(ahead), "until": max(ahead.values())},
             )
 
-    async def _put_in_force(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
+    async def _difference(self, catalog: Catalog) -> Difference | None:
+        """Return what is another in a catalog than in the one in force; None: all is to be looked at anew.
+
+        So it is where none is in force here, where much is another, and where the ledger has something else.
+        """
+        if not self._catalog.revision:
+            return None
+        ids = await beside(changed, self._catalog.schedules, catalog.schedules)
+        since = Difference(self._catalog.revision, self._cursors, ids)
+        return since if len(ids) <= MOST_CHANGED and await self._ledger.stands(since) else None
+
+    def _alarms_and_outlook(self, edit: _Edit) -> tuple[dict[Timing, Alarm], Outlook]:
+        """Return the alarms of a catalog, and its outlook, with what follows the cursors as they will be.
+
+        What is no other in it is taken as it is. To be called in a thread: changes nothing.
+        """
+        before, after, ids = self._catalog.schedules, edit.catalog.schedules, edit.among
+        if ids is None:
+            alarms, known = alarms_of(after.values()), None
+        else:
+            gone = [before[id_] for id_ in ids if id_ in before]
+            alarms = alarms_of([after[id_] for id_ in ids if id_ in after], self._alarms, gone)
+            known = self._outlook
+        outlook = Outlook(alarms.values(), known)
+        heirs = edit.heirs()
+
+        def stand_of(id_: str) -> Stand:
+            if ids is not None and id_ not in ids:
+                return self._cursors[id_].at, self._cursors[id_].deferred_until
+            return (heirs[id_].cursor_at, heirs[id_].deferred_until) if id_ in heirs else (edit.at, None)
+
+        outlook.look(stand_of)
+        return alarms, outlook
+
+    async def _put_in_force(self, edit: _Edit) -> dict[str, Cursor]:
         """Have the ledger apply the catalog; where one is in force, until it is known to have done so.
 
         A call that failed may have been carried out: then what is in force here would not be what is there.
         """
         while True:
             try:
-                return await self._ledger.apply(catalog, at)
+                return await self._ledger.apply(edit.catalog, edit.at, edit.since)
             except LedgerUnusable:
                 raise
             except LedgerError as error:
@@ -343,11 +409,12 @@ class Engine:
                 )
                 await self._clock.sleep(LEDGER_PAUSE)
 
-    async def _close(self, terms: Sequence[Term], catalog: Catalog, at: datetime) -> None:
-        """Deal with what came, up to `at`, under timings that do not go on, and under blackouts."""
-        other_blackouts, ending = await asyncio.to_thread(_to_close, terms, catalog)
+    async def _close(self, edit: _Edit) -> None:
+        """Deal with what came, up to the edit, under timings that do not go on, and under blackouts."""
+        catalog, at = edit.catalog, edit.at
+        other_blackouts, ending = await beside(_to_close, edit)
         for due in self._under_other_blackouts(other_blackouts, catalog, at):
-            await self._start_all(await self._ledger.claim(due.rows, due.cursors))
+            self._start_all(await self._ledger.claim(due.rows, due.cursors))
         for term in map(partial(_completed, catalog), ending):
             if term.flow is None:
                 continue
@@ -425,7 +492,7 @@ class Engine:
             reason = cut_off(term.schedule_id, catalog.schedules, deferred=deferred)
             rows = self._last_rows(term, fire_times, reason, catalog, at)
             cursors = [Cursor(term.schedule_id, term.timing, cursor)]
-            await self._start_all(await self._ledger.claim(rows, cursors))
+            self._start_all(await self._ledger.claim(rows, cursors))
 
     def _last_rows(
         self, term: Term, fire_times: Sequence[datetime], reason: str, catalog: Catalog, at: datetime
@@ -509,15 +576,16 @@ class Engine:
                 extra = {"schedule": cursor.schedule_id, "until": cursor.deferred_until}
                 log.info("fire deferred by a blackout", extra=extra)
         # The log tells of them in this order, whichever schedule they are of.
-        await self._start_all(sorted(runs, key=attrgetter("fire_time")))
+        self._start_all(sorted(runs, key=attrgetter("fire_time")))
         return runs
 
-    async def _start_all(self, runs: Iterable[Run]) -> None:
-        """Hand the runs out in this order, some at once, so that the loop's others get their turn."""
-        for number, run in enumerate(runs, 1):
+    def _start_all(self, runs: Iterable[Run]) -> None:
+        """Hand the runs out in this order, without a pause: whoever is told of one is told of all.
+
+        A stop in between would leave some untold for ever, and a cancellation by hand would be told first.
+        """
+        for run in runs:
             self._start(run)
-            if number % STARTED_AT_ONCE == 0:
-                await asyncio.sleep(0)
 
     async def _start_what_was_claimed_unheard(self) -> None:
         """Start what a claim has made whose answer was lost, and go on from where its cursors stand.
@@ -532,7 +600,7 @@ class Engine:
             if id_ in terms:
                 at, deferred_until = terms[id_].cursor_at, terms[id_].deferred_until
                 self._cursors[id_] = replace(cursor, at=at, deferred_until=deferred_until)
-        await self._start_all(
+        self._start_all(
             run
             for run in await self._ledger.open_runs()
             if run.daemon == self._daemon and run.state is RunState.CLAIMED and not run.attempts
@@ -673,20 +741,9 @@ class Engine:
         )
 
 
-def _alarms_and_outlook(
-    catalog: Catalog, terms: Sequence[Term], at: datetime
-) -> tuple[dict[Timing, Alarm], Outlook]:
-    """Return the alarms of a catalog, and its outlook, which knows what follows where the cursors will be."""
-    alarms = alarms_of(catalog.schedules.values())
-    outlook = Outlook(alarms.values())
-    heirs = inheritors(terms, catalog.schedules)
-    outlook.look({id_: heirs[id_].cursor_at if id_ in heirs else at for id_ in catalog.schedules})
-    return alarms, outlook
-
-
-def _to_close(terms: Sequence[Term], catalog: Catalog) -> tuple[dict[str, Term], list[Term]]:
+def _to_close(edit: _Edit) -> tuple[dict[str, Term], list[Term]]:
     """Return the terms that go on under another blackout, by the id of their heir, and those that end."""
-    heirs = inheritors(terms, catalog.schedules)
+    heirs, terms, catalog = edit.heirs(), edit.terms, edit.catalog
     kept = {term.schedule_id for term in heirs.values()}
     other_blackouts = {
         id_: term

@@ -15,7 +15,7 @@ from flowsched.model import Then, Upcoming
 from flowsched.review.outgoing import LONGEST_DEFERRED, Outgoing, fire_times_between, sent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flowsched.admission import Pauses
     from flowsched.engine.alarms import Alarm
@@ -33,6 +33,10 @@ class _Out(NamedTuple):
     schedule: Schedule
 
 
+Stand = tuple["datetime", "datetime | None"]
+"""Where a cursor stands, and until when it holds the fire that follows."""
+
+
 class _Alike:
     """Schedules that share timing and blackout, and so all that is to be known here but their cursors."""
 
@@ -45,8 +49,8 @@ class _Alike:
         self.nothing_before = _EVER
         """No fire that is still to be claimed goes out before it."""
 
-    def stands(self, cursors: Mapping[str, Cursor]) -> set[tuple[datetime, datetime | None]]:
-        """Return where the cursors stand, and until when they hold a fire: few places for many schedules."""
+    def stands(self, cursors: Mapping[str, Cursor]) -> set[Stand]:
+        """Return where the cursors stand: few places for many schedules."""
         return {(each.at, each.deferred_until) for each in (cursors[one.id] for one in self.schedules)}
 
     def is_quiet(self, cursors: Mapping[str, Cursor], before: datetime) -> bool:
@@ -55,10 +59,13 @@ class _Alike:
         What was found holds on: cursors only move forward, and what follows them only goes out later.
         """
         if self.nothing_before < before:
-            stands = self.stands(cursors)
-            outs = {_first_out_at(self, at) for at, _ in stands} | {until for _, until in stands}
-            self.nothing_before = min((out for out in outs if out is not None), default=_NEVER)
+            self.find(self.stands(cursors))
         return self.nothing_before >= before
+
+    def find(self, stands: Iterable[Stand]) -> None:
+        """Find before when nothing goes out of what follows the places where the cursors stand."""
+        outs = {out for at, until in stands for out in (_first_out_at(self, at), until) if out is not None}
+        self.nothing_before = min(outs, default=_NEVER)
 
     def first(self, after: datetime) -> Outgoing | None:
         """Return what goes out first of the fires with a fire time after an instant; None: nothing does.
@@ -76,6 +83,20 @@ class _Alike:
         self._known = after, found
         return found
 
+    def next_outs(self, cursors: Mapping[str, Cursor], now: datetime, count: int) -> list[_Out]:
+        """Return what goes out next of each after `now`, in order; of the first so many."""
+        if all(at <= now and (until is None or until <= now) for at, until in self.stands(cursors)):
+            return list(islice(self.outs(self.schedules, now), count))
+        held: list[_Out] = []
+        by_start: dict[datetime, list[Schedule]] = {}
+        for schedule in self.schedules:
+            cursor = cursors[schedule.id]
+            by_start.setdefault(max(now, cursor.at), []).append(schedule)
+            if cursor.deferred_until is not None and cursor.deferred_until > now:
+                held += _held(schedule, cursor.at, cursor.deferred_until)
+        streams = [sorted(held), *(self.outs(some, after) for after, some in by_start.items())]
+        return list(islice(_first_of_each(heapq.merge(*streams)), count))
+
     def outs(self, schedules: list[Schedule], after: datetime) -> Iterator[_Out]:
         """Yield what goes out first of each of some of them, by id; nothing where nothing does."""
         out = _quietly_first(self, after)
@@ -87,40 +108,46 @@ class _Alike:
 class Outlook:
     """All of a catalog's enabled schedules, looked at ahead. To be made anew for another catalog."""
 
-    def __init__(self, alarms: Iterable[Alarm] = ()) -> None:
-        alike: dict[object, _Alike] = {}
-        for alarm in alarms:
-            for schedule in alarm.schedules:
-                blackout = schedule.blackout and (schedule.blackout.then, calendars_of(schedule.blackout))
-                alike.setdefault((alarm.timing, blackout), _Alike(alarm)).schedules.append(schedule)
-        self._alike = list(alike.values())
+    def __init__(self, alarms: Iterable[Alarm] = (), former: Outlook | None = None) -> None:
+        """Look ahead at the schedules of these alarms; what a `former` one knows of the same serves on."""
+        known: Mapping[Alarm, list[_Alike]] = {} if former is None else former._of  # noqa: SLF001 - its own class
+        self._of: dict[Alarm, list[_Alike]] = {
+            alarm: known.get(alarm) or _alike_of(alarm) for alarm in alarms
+        }
+        self._new = [alike for alarm, some in self._of.items() if alarm not in known for alike in some]
+        self._alike = [alike for some in self._of.values() for alike in some]
         self._nothing_before = _EVER
+        self._order = self._ordered()
 
-    def look(self, cursors: Mapping[str, datetime]) -> None:
-        """Find what follows these instants, so that whoever asks first need not wait for it."""
-        for alike in self._alike:
-            for at in {cursors[schedule.id] for schedule in alike.schedules}:
-                _quietly_first(alike, at)
+    def look(self, stand_of: Callable[[str], Stand]) -> None:
+        """Find what follows the cursors, by id, so that whoever asks first need not wait for it.
+
+        But for what a former one has been asked already, maybe by somebody who asks it just now.
+        """
+        for alike in self._new:
+            alike.find({stand_of(schedule.id) for schedule in alike.schedules})
+        self._order = self._ordered()
 
     def upcoming(
         self, cursors: Mapping[str, Cursor], pauses: Pauses, now: datetime, count: int
     ) -> list[Upcoming]:
-        """Return the next fire of each; the contract is that of `Engine.upcoming`."""
-        held: list[_Out] = []
-        streams: list[Iterable[_Out]] = [held]
-        for alike in self._alike:
-            if all(at <= now and (until is None or until <= now) for at, until in alike.stands(cursors)):
-                streams.append(alike.outs(alike.schedules, now))
-                continue
-            by_start: dict[datetime, list[Schedule]] = {}
-            for schedule in alike.schedules:
-                cursor = cursors[schedule.id]
-                by_start.setdefault(max(now, cursor.at), []).append(schedule)
-                if cursor.deferred_until is not None and cursor.deferred_until > now:
-                    held += _held(schedule, cursor.at, cursor.deferred_until)
-            streams += (alike.outs(schedules, after) for after, schedules in by_start.items())
-        held.sort()
-        first = islice(_first_of_each(heapq.merge(*streams)), count)
+        """Return the next fire of each; the contract is that of `Engine.upcoming`.
+
+        Looked at are those that may be among the first, as far as it was found before when they are not.
+        """
+        first: list[_Out] = []
+        looked_at: list[tuple[datetime, int]] = []
+        while self._order and (len(first) < count or (first and self._order[0][0] <= first[-1].out_at)):
+            before, number = heapq.heappop(self._order)
+            alike = self._alike[number]
+            alike.find(alike.stands(cursors))
+            if alike.nothing_before > before:
+                heapq.heappush(self._order, (alike.nothing_before, number))
+            else:
+                looked_at.append((before, number))
+                first = sorted([*first, *alike.next_outs(cursors, now, count)])[:count]
+        for each in looked_at:
+            heapq.heappush(self._order, each)
         return [_upcoming(one, pauses) for one in first]
 
     def overdue(self, cursors: Mapping[str, Cursor], before: datetime) -> dict[str, datetime]:
@@ -143,6 +170,22 @@ class Outlook:
                         found[schedule.id] = out_at
         self._nothing_before = min((alike.nothing_before for alike in self._alike), default=_NEVER)
         return found
+
+    def _ordered(self) -> list[tuple[datetime, int]]:
+        """Return a heap: before when nothing goes out of those of each number, or still earlier."""
+        order = [(alike.nothing_before, number) for number, alike in enumerate(self._alike)]
+        heapq.heapify(order)
+        return order
+
+
+def _alike_of(alarm: Alarm) -> list[_Alike]:
+    alike: dict[object, _Alike] = {}
+    for schedule in alarm.schedules:
+        blackout = schedule.blackout and (schedule.blackout.then, calendars_of(schedule.blackout))
+        if blackout not in alike:
+            alike[blackout] = _Alike(alarm)
+        alike[blackout].schedules.append(schedule)
+    return list(alike.values())
 
 
 def _first_of_each(outs: Iterable[_Out]) -> Iterator[_Out]:

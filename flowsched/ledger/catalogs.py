@@ -14,11 +14,12 @@ from flowsched.ledger.tables import acceptances, catalogs, timings
 from flowsched.model import Cursor, Term
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
+    from flowsched.admission import Difference
     from flowsched.model import AppliedCatalog, Catalog, Schedule
 
 _ALL = select(timings).order_by(timings.c.from_at, timings.c.id)
@@ -28,9 +29,17 @@ _LATEST_ENDS = (
     .where(timings.c.until_at.is_not(None))
     .group_by(timings.c.schedule_id)
 )
-_STANDING = _ALL.where(
-    or_(timings.c.until_at.is_(None), tuple_(timings.c.schedule_id, timings.c.until_at).in_(_LATEST_ENDS))
-)
+_OF_SOME = timings.c.schedule_id.in_(bindparam("of_schedules", expanding=True))
+
+
+def _standing(which: Select[Any], latest_ends: Select[Any]) -> Select[Any]:
+    last = tuple_(timings.c.schedule_id, timings.c.until_at).in_(latest_ends)
+    return which.where(or_(timings.c.until_at.is_(None), last))
+
+
+_STANDING = _standing(_ALL, _LATEST_ENDS)
+_STANDING_OF_SOME = _standing(_ALL.where(_OF_SOME), _LATEST_ENDS.where(_OF_SOME))
+_HOW_MANY_IN_FORCE = select(func.count()).select_from(timings).where(timings.c.until_at.is_(None))
 _NEWEST = select(catalogs).order_by(catalogs.c.id.desc()).limit(1)
 # Since when the newest catalog is in force: it may have been recorded again with another commit.
 _LAST_OF_ANOTHER = select(func.max(catalogs.c.id)).where(catalogs.c.revision != bindparam("of_revision"))
@@ -72,15 +81,20 @@ class Catalogs:
         self._connection = connection
         self._actions = Actions(connection)
 
-    def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
+    def apply(self, catalog: Catalog, at: datetime, since: Difference | None = None) -> dict[str, Cursor]:
         """Put a catalog in force; the contract is that of `Ledger.apply`."""
-        terms = self.standing_terms()
+        if since is not None and not self.stands(since):
+            since = None
+        among = None if since is None else since.ids
+        terms = self.standing_terms(among)
         found = {term.schedule_id: term for term in terms if term.until_at is None}
-        heirs = inheritors(terms, catalog.schedules)
+        heirs = inheritors(terms, catalog.schedules, among)
         kept = {id_ for id_, term in heirs.items() if term.schedule_id == id_}
         inherited = {term.schedule_id for term in heirs.values()}
         present = {
-            id_: _present(one, heirs.get(id_), at) for id_, one in catalog.schedules.items() if one.enabled
+            id_: _present(one, heirs.get(id_), at)
+            for id_, one in catalog.schedules.items()
+            if one.enabled and (among is None or id_ in among)
         }
         ending = [term for id_, term in found.items() if id_ not in kept]
         self._end([_ending(term, at, inherited=term.schedule_id in inherited) for term in ending])
@@ -88,10 +102,18 @@ class Catalogs:
         self._start([term for id_, term in present.items() if id_ not in kept])
         self._actions.follow(_followed(catalog, heirs, at))
         self.record(catalog, at)
-        return {
+        others = {} if since is None else {k: v for k, v in since.cursors.items() if k not in since.ids}
+        return others | {
             id_: Cursor(id_, catalog.schedules[id_].timing, term.cursor_at, term.deferred_until)
             for id_, term in present.items()
         }
+
+    def stands(self, since: Difference) -> bool:
+        """Tell whether the catalog that a difference begins at is the one in force; see `Ledger.stands`."""
+        newest = self._connection.execute(_NEWEST).first()
+        if newest is None or newest.revision != since.revision:
+            return False
+        return bool(self._connection.execute(_HOW_MANY_IN_FORCE).scalar() == len(since.cursors))
 
     def advance(self, cursors: Sequence[Cursor]) -> None:
         """Move each cursor forward to its instant, where its timing is still in force, with what it holds."""
@@ -115,9 +137,16 @@ class Catalogs:
         """Return all terms, oldest first."""
         return [term_of(row) for row in self._connection.execute(_ALL)]
 
-    def standing_terms(self) -> list[Term]:
-        """Return the terms in force, and of each schedule the one that ended last; oldest first."""
-        return [term_of(row) for row in self._connection.execute(_STANDING)]
+    def standing_terms(self, ids: Collection[str] | None = None) -> list[Term]:
+        """Return the terms in force, and of each schedule the one that ended last; oldest first.
+
+        Only those of some schedules, where there are `ids`.
+        """
+        if ids is None:
+            rows = self._connection.execute(_STANDING)
+        else:
+            rows = self._connection.execute(_STANDING_OF_SOME, {"of_schedules": list(ids)})
+        return [term_of(row) for row in rows]
 
     def terms_in_force(self) -> dict[str, Term]:
         """Return the terms in force, by schedule id."""

@@ -12,11 +12,12 @@ from flowsched.ledger.thread import LedgerThread
 from flowsched.model import Action, ActionKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self
 
+    from flowsched.admission import Difference
     from flowsched.errors import LedgerUnusable
     from flowsched.ledger.books import Books
     from flowsched.ledger.session import Session
@@ -84,13 +85,21 @@ class LedgerReader:
         """Return every term on record, in force or ended, oldest first."""
         return await self._reader.do(lambda books: books.catalogs.terms())
 
-    async def standing_terms(self) -> list[Term]:
+    async def standing_terms(self, ids: Collection[str] | None = None) -> list[Term]:
         """Return the terms in force, and of each schedule the one that ended last; oldest first.
 
         That is all that says where a schedule of another catalog goes on (`admission.inheritors`), however
-        many edits there have been.
+        many edits there have been. Only those of some schedules, where there are `ids`; at most 10,000.
         """
-        return await self._reader.do(lambda books: books.catalogs.standing_terms())
+        return await self._reader.do(lambda books: books.catalogs.standing_terms(ids))
+
+    async def stands(self, since: Difference) -> bool:
+        """Tell whether the catalog that a difference begins at is the one in force.
+
+        That is: the newest record is of its revision, and as many schedules are in force as it has cursors.
+        Only for who has put that catalog in force himself, and has been the one daemon ever since.
+        """
+        return await self._reader.do(lambda books: books.catalogs.stands(since))
 
     async def terms_in_force(self) -> dict[str, Term]:
         """Return the terms of the catalog in force, by schedule id: one for each enabled schedule."""
@@ -258,7 +267,9 @@ class Ledger(LedgerReader):
         known, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         return known.pop().result()
 
-    async def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
+    async def apply(
+        self, catalog: Catalog, at: datetime, since: Difference | None = None
+    ) -> dict[str, Cursor]:
         """Put a catalog in force at `at`, and return the cursors of its enabled schedules, by id.
 
         This is the edit barrier. A schedule that was in force with the same timing until now keeps its
@@ -271,8 +282,11 @@ class Ledger(LedgerReader):
 
         Pauses of a schedule that is renamed (`admission.renames`), also with another timing, are those of its
         new id from then on, unless they were over before all that is left to fire.
+
+        Where the catalog in force is known, `since` says so, and only what is another in this one is looked
+        at; the rest is as it would have been found. Where `stands` does not hold of it, it is left aside.
         """
-        return await self._writer.do(lambda books: books.catalogs.apply(catalog, at))
+        return await self._writer.do(lambda books: books.catalogs.apply(catalog, at, since))
 
     async def record(self, catalog: Catalog, at: datetime) -> None:
         """Record the catalog that is in force, where the newest record has another revision or commit.
