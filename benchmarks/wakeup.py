@@ -115,7 +115,7 @@ class StandIn:
     async def terms_in_force(self) -> dict[str, Any]:
         return {}
 
-    async def apply(self, catalog: Catalog, at: datetime) -> dict[str, Cursor]:
+    async def apply(self, catalog: Catalog, at: datetime, _: object = None) -> dict[str, Cursor]:
         return {id_: Cursor(id_, each.timing, at) for id_, each in catalog.schedules.items()}
 
     async def claim(self, rows: Sequence[NewRun], _: object) -> Sequence[NewRun]:
