@@ -6,14 +6,26 @@ import asyncio
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flowsched.clock import SystemClock
+from flowsched.config import fingerprint
 from flowsched.daemon import reading, watching
 from flowsched.daemon.reading import SETTLE_AT_MOST, Course, Reading, read_settled
-from flowsched.daemon.watching import LOOK_AT_LAST, LOOK_EVERY, QUIET, READ_AGAIN, Hurry, pause_between
+from flowsched.daemon.watching import (
+    LOOK_EVERY,
+    QUIET,
+    READ_AGAIN,
+    Hurry,
+    Watching,
+    is_told_of,
+    leads_out,
+    lies_on_local,
+    pause_after,
+)
 from flowsched.model import ReloadOutcome
 from tests.fakes import HandClock, a_moment, eventually
 from tests.reloading import House, a_file, a_house
@@ -22,7 +34,6 @@ from tests.test_daemon import Plant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from flowsched.model import Settings
 
@@ -251,21 +262,216 @@ def refuse(*_: Any) -> Any:
     raise OSError("OS file watch limit reached")
 
 
+@pytest.mark.parametrize(("took", "seconds"), [(0.004, 5.0), (0.03, 15.0), (4.0, 20.0)])
+def test_long_looks_come_less_often_where_the_system_tells_of_changes(took: float, seconds: float) -> None:
+    assert pause_after(took) == pytest.approx(seconds)
+
+
+def kinds_here() -> frozenset[str]:
+    """The file systems of this machine."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return frozenset(line.partition(" - ")[2].split()[0] for line in lines)
+
+
+MOUNTS = rb"""22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
+30 27 0:40 / /net rw,relatime shared:7 master:2 - nfs4 server:/net rw
+31 27 0:41 / /srv/a rw - overlay overlay rw
+32 27 0:42 / /srv/two\040words rw - xfs /dev/vdb rw
+33 27 0:42 / /srv/two\040words/below rw - xfs /dev/vdb rw
+"""
+
+
 @pytest.mark.parametrize(
-    ("took", "told", "seconds"),
+    ("folder", "mount", "local"),
     [
-        (0.004, True, LOOK_EVERY),
-        (0.04, True, 20.0),
-        (4.0, True, LOOK_AT_LAST),
-        (4.0, False, LOOK_EVERY),
+        ("/etc/flowsched", b"27", True),
+        ("/srv/two words/below", b"33", True),
+        ("/srv/two words", b"32", False),  # something is mounted below
+        ("/srv/ab", b"27", True),
+        ("/srv", b"27", False),
+        ("/", b"27", False),
+        ("/net/schedules", b"30", False),
+        ("/srv/a/schedules", b"31", False),
+        ("/etc/flowsched", b"2", False),
+        ("/etc/flowsched", b"", False),
     ],
 )
-def test_long_looks_come_less_often_where_the_system_tells_of_changes(
-    took: float,
-    told: bool,  # noqa: FBT001 - pytest's own way
-    seconds: float,
+def test_a_disk_of_this_machine_is_known(folder: str, mount: bytes, local: bool) -> None:  # noqa: FBT001
+    assert lies_on_local(folder, mount, MOUNTS) is local
+
+
+@pytest.mark.parametrize(
+    ("link", "leads", "out"),
+    [
+        ("b.yaml", "a.yaml", False),
+        ("sub/b.yaml", "../a.yaml", False),
+        ("b.yaml", "nowhere/b.yaml", False),
+        ("b.yaml", "{folder}/a.yaml", False),
+        ("b.yaml", "../other/b.yaml", True),
+        ("sub/b.yaml", "../../other/b.yaml", True),
+        ("b.yaml", "{folder}/../other/b.yaml", True),
+        ("b.yaml", "/dev/null", True),
+        ("b.yaml", "sub/deep/.up/../../other/b.yaml", True),  # .up leads to sub
+        ("more", "../other", True),
+        ("more", "sub", False),
+    ],
+)
+def test_a_link_that_leads_out_of_the_folder_is_known(
+    tmp_path: Path,
+    schedules: Path,
+    link: str,
+    leads: str,
+    out: bool,  # noqa: FBT001
 ) -> None:
-    assert pause_between(took, told=told) == pytest.approx(seconds)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "b.yaml").touch()
+    (schedules / "sub" / "deep").mkdir(parents=True)
+    (schedules / "sub" / "deep" / ".up").symlink_to("../../sub")
+    (schedules / link).symlink_to(leads.format(folder=schedules))
+    (tmp_path / "current").symlink_to("schedules")
+
+    assert leads_out(fingerprint(str(tmp_path / "current")), str(schedules)) is out
+
+
+def test_it_is_found_out_whether_the_system_can_tell(
+    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(path: str) -> bool:
+        return is_told_of(fingerprint(path), path)
+
+    nothing_local = (told("/proc/self/task"), told(str(schedules / "a.yaml")), told(str(tmp_path / "none")))
+    monkeypatch.setattr(watching, "_LOCAL", kinds_here())
+    before = told(str(schedules))
+    (schedules / "b.yaml").symlink_to("../b.yaml")
+
+    assert nothing_local == (False, False, False)
+    assert (before, told(str(schedules))) == (True, False)
+
+
+def slow_looks(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each look take 30 ms, on the clock."""
+
+    def look_slowly(*arguments: Any) -> Any:
+        assert isinstance(house.clock, HandClock)
+        house.clock._monotonic += 0.03
+        return reading.look_at(*arguments)
+
+    monkeypatch.setattr(watching, "look_at", look_slowly)
+
+
+@pytest.mark.parametrize(("kinds", "pause"), [(kinds_here(), 15.0), (frozenset[str](), LOOK_EVERY)])
+async def test_the_pause_is_longer_only_on_a_disk_of_this_machine(
+    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch, kinds: frozenset[str], pause: float
+) -> None:
+    monkeypatch.setattr(watching, "_LOCAL", kinds)
+    async with a_house(tmp_path) as house:
+        slow_looks(house, monkeypatch)
+        watch = Watching(house.settings, house.reloads, house.clock)
+        await watch._look()
+
+    assert watch._pause == pytest.approx(pause)
+
+
+async def test_the_wait_for_another_reading_is_no_part_of_a_look(
+    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_LOCAL", kinds_here())
+    async with a_house(tmp_path) as house:
+        assert isinstance(house.clock, HandClock)
+        slow_looks(house, monkeypatch)
+        watch = Watching(house.settings, house.reloads, house.clock)
+        async with house.disk._turn:
+            looking = asyncio.create_task(watch._look())
+            await a_moment()
+            house.clock.advance(10)
+        await looking
+
+    assert watch._pause == pytest.approx(15.0)
+
+
+@pytest.fixture
+def _long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks are short, and take their time all the same where the system tells of changes."""
+    monkeypatch.setattr(watching, "_LOCAL", kinds_here())
+    monkeypatch.setattr(watching, "_HURRY_LOOK", 50)
+    monkeypatch.setattr(watching, "LOOK_SHARE", 1e-9)
+    monkeypatch.setattr(watching, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(watching, "LOOK_APART", 0.05)
+    monkeypatch.setattr(watching, "LOOK_AT_LAST", 3600.0)
+    monkeypatch.setattr(watching, "QUIET", 0.1)
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("_long_pauses")
+async def test_looks_rest_where_the_system_tells_and_changes_are_still_noticed(
+    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Any] = []
+
+    def look(*arguments: Any) -> Any:
+        looks.append(arguments)
+        return reading.look_at(*arguments)
+
+    monkeypatch.setattr(watching, "look_at", look)
+    async with a_house(tmp_path, watch=True, hurry=True, clock=SystemClock()) as house:
+        async with asyncio.timeout(20):
+            before = -1
+            while before != len(looks):
+                before = len(looks)
+                await asyncio.sleep(1)
+        (schedules / "a.yaml").write_text(a_file("a2"))
+        await eventually(lambda: house.in_force == ["a2"])
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("_long_pauses")
+async def test_a_file_to_which_a_link_leads_out_of_the_folder_is_looked_at_all_the_time(
+    tmp_path: Path, schedules: Path
+) -> None:
+    (tmp_path / "b.yaml").write_text(a_file("b1"))
+    (schedules / "b.yaml").symlink_to("../b.yaml")
+    async with a_house(tmp_path, watch=True, hurry=True, clock=SystemClock()) as house:
+        await asyncio.sleep(1)  # until the system has been asked
+        (tmp_path / "b.yaml").write_text(a_file("b2"))
+        await eventually(lambda: house.in_force == ["a1", "b2"])
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("_long_pauses")
+async def test_files_are_looked_at_all_the_time_while_the_system_tells_nothing(
+    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_changes", refuse)
+    async with a_house(tmp_path, watch=True, hurry=True, clock=SystemClock()) as house:
+        await asyncio.sleep(1)  # until it has been looked at
+        (schedules / "a.yaml").write_text(a_file("a2"))
+        await eventually(lambda: house.in_force == ["a2"])
+
+
+@pytest.mark.e2e
+async def test_the_system_is_asked_again_when_the_watching_is_begun_again(
+    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(watching, "QUIET", 0.1)
+    async with a_house(tmp_path, clock=SystemClock()) as house:
+        watch = Watching(house.settings, house.reloads, house.clock)
+        with monkeypatch.context() as patch:
+            patch.setattr(watching, "look_at", fail)
+            patch.setattr(watching, "LOOK_EVERY", 0.1)
+            patch.setattr(watching, "LOOK_APART", 0.1)
+            with pytest.raises(RuntimeError):
+                await watch.keep()
+        monkeypatch.setattr(watching, "LOOK_EVERY", 3600.0)
+        again = asyncio.create_task(watch.keep())
+        await asyncio.sleep(0.5)  # until the system has been asked
+        (schedules / "a.yaml").write_text(a_file("a2"))
+        await eventually(lambda: house.in_force == ["a2"])
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)
 
 
 @pytest.mark.e2e
@@ -286,6 +492,35 @@ async def test_it_is_known_whether_the_system_tells_of_changes(
         await eventually(lambda: not hurry.tells)
 
     assert not before
+
+
+@pytest.mark.e2e
+async def test_nothing_is_told_any_more_when_the_thread_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_HURRY_LOOK", 50)
+    hurry = Hurry(str(tmp_path), lambda: None)
+    async with hurry:
+        await eventually(lambda: hurry.tells)
+
+    assert not hurry.tells
+
+
+@pytest.mark.e2e
+async def test_when_the_system_tells_no_more_the_files_are_looked_at_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_later(real: str, stop: threading.Event) -> Any:
+        yield False
+        stop.wait(0.1)
+        refuse()
+
+    told: list[None] = []
+    monkeypatch.setattr(watching, "_changes", fail_later)
+    hurry = Hurry(str(tmp_path), lambda: told.append(None))
+    async with hurry:
+        await eventually(lambda: told)
+        assert not hurry.tells
 
 
 @pytest.mark.e2e
@@ -327,6 +562,41 @@ async def test_the_system_is_asked_anew_when_the_path_leads_elsewhere(
         await asyncio.sleep(0.3)
         assert told == []
         await eventually(lambda: write("r2"))
+
+
+@pytest.mark.e2e
+async def test_a_change_is_told_of_whatever_the_folders_above_are_called(tmp_path: Path) -> None:
+    folder = tmp_path / ".venv" / "schedules"
+    folder.mkdir(parents=True)
+    told: list[None] = []
+
+    def write() -> bool:
+        (folder / "a.yaml").write_text("")
+        return bool(told)
+
+    async with Hurry(str(folder), lambda: told.append(None)):
+        await eventually(write)
+
+
+@pytest.mark.e2e
+async def test_the_system_is_asked_anew_when_another_folder_gets_the_name(
+    tmp_path: Path, schedules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_HURRY_LOOK", 50)
+    told: list[None] = []
+
+    def write() -> bool:
+        (schedules / "a.yaml").write_text("")
+        return bool(told)
+
+    async with Hurry(str(schedules), lambda: told.append(None)):
+        await eventually(write)
+        os.rename(schedules, tmp_path / "away")  # noqa: PTH104
+        await asyncio.sleep(0.7)  # so that it is seen that there is none
+        os.mkdir(schedules)  # noqa: PTH102
+        await asyncio.sleep(1)
+        told.clear()
+        await eventually(write)
 
 
 async def test_where_the_system_does_not_tell_one_line_says_so_and_looks_go_on(

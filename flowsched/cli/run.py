@@ -37,7 +37,7 @@ THREADS_END = 2.0
 """Real seconds that threads get to end in when all else has ended."""
 
 NEW_OBJECTS = 10_000
-"""So many more objects have the collector look for unreachable ones among them; Python has 700."""
+"""So many more objects have the collector look for unreachable ones among them; Python has 700 to 2,000."""
 
 
 @click.command("run", epilog="Example: flowsched --config /etc/flowsched/flowsched.yaml run")

@@ -9,8 +9,8 @@ import re
 from collections import deque
 from datetime import datetime
 from enum import StrEnum
-from threading import Condition, Event, Thread
-from typing import TYPE_CHECKING, TextIO
+from threading import Condition, Event, Lock, Thread
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from flowsched.errors import printable
 
@@ -30,6 +30,9 @@ _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, loggin
 
 BACKLOG = 10_000
 """Lines that may wait for a reader who does not read; what comes beyond is counted, and the count is told."""
+
+AT_ONCE = 200
+"""Lines that are written in one go at most: as long as a reader takes to read them, they count as waiting."""
 
 GATHERED = 0.02
 """Real seconds in which the lines that follow one gather, to be written in one go: each write by the thread
@@ -114,28 +117,37 @@ def flush() -> None:
         handler.flush()
 
 
+class _Line(NamedTuple):
+    """One that waits to be written."""
+
+    text: str
+    stands_for: int = 1
+    """Lines that are lost where this one is: it may tell of others."""
+
+
 class _Outbox(logging.Handler):
-    """Formats at once, and has a thread of its own write the lines, in one go all that wait."""
+    """Formats at once, and has a thread of its own write the lines, many in one go."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: deque[str] = deque()
+        self._lines: deque[_Line] = deque()
         """What is not written yet, with what is being written."""
         self._there_are_some = Event()
         self._hurry = Event()
         self._all_written = Condition()
         self._lost = 0
+        self._counting = Lock()
         Thread(target=self._write_all, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Leave the line to the thread; count it where too many wait. Raises nothing, whatever was logged."""
         if len(self._lines) >= BACKLOG:
-            self._lost += 1
+            self._lose(1)
             return
         if self._lost:
             self._tell_of_the_lost(record)
-        self._lines.append(self._written(record))
+        self._lines.append(_Line(self._written(record)))
         if not self._there_are_some.is_set():
             self._there_are_some.set()
 
@@ -145,10 +157,15 @@ class _Outbox(logging.Handler):
         with self._all_written:
             self._all_written.wait_for(lambda: not self._lines, FAREWELL)
 
+    def _lose(self, lines: int) -> None:
+        with self._counting:
+            self._lost += lines
+
     def _tell_of_the_lost(self, record: logging.LogRecord) -> None:
-        text = f"log lines lost, as nobody read them: {self._lost}"
-        self._lines.append(self.format(_instead_of(record, text)))
-        self._lost = 0
+        with self._counting:
+            lost, self._lost = self._lost, 0
+        text = f"log lines lost, as nobody read them: {lost}"
+        self._lines.append(_Line(self.format(_instead_of(record, text)), lost))
 
     def _written(self, record: logging.LogRecord) -> str:
         try:
@@ -162,26 +179,33 @@ class _Outbox(logging.Handler):
         while True:
             self._there_are_some.wait()
             self._there_are_some.clear()  # before they are taken: what comes later sets it again
-            lines = list(self._lines)  # which stay there, and count, until they are written
-            self._write(lines)
-            for _ in lines:
-                self._lines.popleft()
+            waiting = len(self._lines)
+            for begin in range(0, waiting, AT_ONCE):
+                self._write_first(min(AT_ONCE, waiting - begin))
             with self._all_written:
                 self._all_written.notify_all()
             self._hurry.wait(GATHERED)
             self._hurry.clear()
 
-    def _write(self, lines: Sequence[str]) -> None:
+    def _write_first(self, count: int) -> None:
+        """Write so many of the lines that wait; until they are written, they stay there, and count."""
+        self._write([self._lines[place] for place in range(count)])
+        for _ in range(count):
+            self._lines.popleft()
+
+    def _write(self, lines: Sequence[_Line]) -> None:
         try:
-            self._stream.write("".join(f"{line}\n" for line in lines))
+            self._stream.write("".join(f"{line.text}\n" for line in lines))
             self._stream.flush()
         except UnicodeError:  # in one of them; none is written
             if len(lines) > 1:
                 for line in lines:
                     self._write([line])
         except (OSError, ValueError):
-            # Whoever closed the other end has no use for the lines; the daemon goes on without a reader.
-            return
+            # Whoever closed the other end has no use for the lines; the daemon goes on without a reader. One
+            # that is there, and whose pipe is full or disk without room, is told of them when it takes lines
+            # again: of all, though some may have come through.
+            self._lose(sum(line.stands_for for line in lines))
 
 
 def _instead_of(record: logging.LogRecord, text: str) -> logging.LogRecord:
