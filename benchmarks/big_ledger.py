@@ -52,7 +52,7 @@ RETRY = RetryPolicy(
     attempt_timeout=timedelta(seconds=30),
 )
 BYTES_A_RUN = 670
-BESIDE = 5.0
+BESIDE = 3.0
 """Seconds that each of them is watched."""
 PAGE = 1_000
 """Runs that an audit reads at a time, as the daemon has it."""
