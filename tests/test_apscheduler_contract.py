@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from apscheduler.events import EVENT_JOB_SUBMITTED
+from apscheduler.job import Job
 
 from flowsched.engine.alarms import AT_ONCE, LOOK_AGAIN, Alarm, Executor, Scheduler
 from flowsched.model import Timing
@@ -169,6 +170,73 @@ async def test_alarms_that_are_put_again_go_on_as_they_were_set(bench: Bench) ->
     assert len(bench.rang) == 52
     assert bench.rang[0] == ("* * * * *", START.replace(minute=1, second=1))
     assert [expression for expression, _ in bench.rang if expression != "* * * * *"] == ["45 12 * * *"]
+
+
+def jobs_of(bench: Bench) -> list[str]:
+    return sorted(job.trigger.alarm.timing.cron for job in bench.scheduler.get_jobs())
+
+
+async def test_a_put_that_is_broken_off_loses_sight_of_no_alarm(bench: Bench) -> None:
+    many = [f"{number % 60} {number // 60} * * *" for number in range(3 * AT_ONCE)]
+    await bench.put(*many)
+
+    going = asyncio.create_task(bench.put(*(f"{each[:-1]}1" for each in many)))
+    await asyncio.sleep(0)
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    left = len(jobs_of(bench))
+    await bench.put("* * * * *")
+
+    assert left == len(many) + AT_ONCE, "the loop's others had their turn"
+    assert jobs_of(bench) == ["* * * * *"]
+    await bench.pass_minutes(1)
+    await eventually(lambda: bench.rang)
+
+
+async def test_a_put_during_which_it_is_stopped_just_ends(bench: Bench) -> None:
+    await bench.put("* * * * *")
+    going = asyncio.create_task(bench.put(*(f"{number % 60} {number // 60} * * *" for number in range(300))))
+    await asyncio.sleep(0)
+
+    bench.scheduler.stop()
+
+    await going
+
+
+async def test_a_step_of_the_clock_while_alarms_are_put_shows_when_all_are(bench: Bench) -> None:
+    await bench.put("* * * * *")
+    going = asyncio.create_task(bench.put(*(f"{number % 60} {number // 60} * * *" for number in range(300))))
+    await asyncio.sleep(0)
+
+    bench.clock.step(START - timedelta(minutes=1))
+    bench.scheduler.wakeup()
+    for _ in range(2):
+        await asyncio.sleep(0)
+    rang_before = list(bench.rang)
+    await going
+
+    await eventually(lambda: len(bench.rang) == 300)
+    assert rang_before == []
+    assert "* * * * *" not in dict(bench.rang)
+
+
+@pytest.mark.parametrize("at_fault", ["_set_anew", "ring"])
+async def test_it_goes_on_ringing_after_a_fault_of_ours(
+    bench: Bench, at_fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.put("* * * * *")
+    with monkeypatch.context() as patch:
+        if at_fault == "ring":
+            patch.setattr(bench.executor, "ring", lambda _: 1 // 0)
+        else:
+            patch.setattr(Job, "modify", lambda *_, **__: 1 // 0)
+        bench.clock.step(START - timedelta(minutes=1))
+        await bench.pass_minutes(2)
+
+    await bench.pass_minutes(2)
+
+    await eventually(lambda: bench.rang)
 
 
 async def test_an_alarm_that_had_rung_for_good_rings_again_once_the_clock_is_set_back(bench: Bench) -> None:

@@ -150,11 +150,18 @@ async def test_whatever_a_claim_made_final_is_told_whenever_the_engine_is_stoppe
     await desk.apply(*schedules)
     await desk.engine.stop()
     desk.clock.step(START + timedelta(hours=8))
-    desk.engine = Engine(desk.ledger, desk.runs.append, desk.clock, "host:2")
+    stops: list[asyncio.Task[None]] = []
+
+    def start(run: Run) -> None:
+        if not stops:
+            stops.append(asyncio.create_task(desk.engine.stop()))
+        desk.runs.append(run)
+
+    desk.engine = Engine(desk.ledger, start, desk.clock, "host:2")
     await desk.apply(*schedules)
 
-    await eventually(lambda: desk.runs)
-    await desk.engine.stop()
+    await eventually(lambda: stops)
+    await stops[0]
 
     assert len(desk.fired(RunState.MISSED)) == count
 

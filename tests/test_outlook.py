@@ -134,6 +134,15 @@ class RefusingLedger(Ledger):
         return await super().claim(rows, cursors)
 
 
+def test_what_was_deferred_is_overdue_by_when_it_was_to_go_out_then_whatever_a_calendar_says_now() -> None:
+    held = replace(HOURLY, blackout=deferred((at(11, 30), at(16))))
+    outlook = Outlook(alarms_of([held]).values())
+    known = cursors(held, since=at(11), deferred_until=at(12, 30))
+
+    assert outlook.overdue(known, at(12, 30)) == {}
+    assert outlook.overdue(known, at(12, 31)) == {"hourly": at(12, 30)}
+
+
 async def test_fires_that_the_ledger_does_not_take_are_overdue_until_it_does(tmp_path: Path) -> None:
     async with await RefusingLedger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         desk = Desk(ledger, HandClock(START))
