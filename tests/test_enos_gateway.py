@@ -14,11 +14,13 @@ from flowsched.clock import SystemClock
 from flowsched.enos import Gateway, connections, trigger_request
 from flowsched.enos.connections import KEEP_IDLE
 from flowsched.enos.signing import call_signature
+from flowsched.enos.tokens import Token
 from flowsched.errors import ConfigError
 from flowsched.model import Limits, Outcome
 from tests.builders import a_target
 from tests.fakes import HandClock, eventually
 from tests.wire import (
+    Farewell,
     Wire,
     accepts,
     after,
@@ -483,6 +485,32 @@ async def test_a_connection_that_lay_idle_for_long_is_not_used(monkeypatch: pyte
     used = [heard.connection for heard in wire.triggers]
     assert used[0] != used[1]
     assert KEEP_IDLE == 1
+
+
+async def test_a_refused_token_is_replaced_though_tls_says_goodbye_with_the_refusal(
+    authority: trustme.CA, ca_file: str
+) -> None:
+    """Another call has got the new token meanwhile, so that nothing is waited for between the two."""
+
+    def hold(value: str) -> None:
+        gateway._tokens._held = Token(value, 7200, SystemClock().monotonic() + 7200)
+
+    def refuse() -> bytes:
+        hold("token-two")
+        return response(401, b"{}")
+
+    def accept() -> bytes:
+        return response(200, b'{"code": 0, "msg": "OK", "data": {"flowInstanceId": "3377-20191122012300"}}')
+
+    async with (
+        Farewell(served_by(authority), refuse, accept) as server,
+        a_gateway(server.url, ca_file=ca_file) as gateway,
+    ):
+        hold("token-one")
+        answer = await attempt(gateway)
+
+    assert answer.outcome is Outcome.ACCEPTED
+    assert [token in heard for token, heard in zip((b"token-one", b"token-two"), server.heard, strict=True)]
 
 
 async def test_a_certificate_of_an_unknown_authority_is_not_sent_to(authority: trustme.CA) -> None:

@@ -71,6 +71,7 @@ def test_a_code_of_the_service_decides_whatever_the_http_status(
         (200, {"code": 0, "data": {"flowInstanceId": "a\nb"}}, UNKNOWN),
         (200, {"code": 0, "data": {"flowInstanceId": "9" * 129}}, UNKNOWN),
         (200, {"code": 0, "data": [MADE]}, UNKNOWN),
+        (200, {"code": 0, "data": {"flowInstanceId": "3377-2020070606"}}, ACCEPTED),  # section 5
         (200, {"code": False, "data": MADE}, UNKNOWN),
         (200, {"code": None, "data": MADE}, UNKNOWN),
         (200, {"data": MADE}, UNKNOWN),
@@ -91,6 +92,32 @@ def test_a_success_that_cannot_be_read_is_unknown(http_status: int, body: bytes)
 @pytest.mark.parametrize("flaw", ["cut off (Connection reset by peer)", "longer than 64 KiB"])
 def test_a_success_whose_body_is_not_whole_is_unknown(flaw: str) -> None:
     assert meaning(200, {"code": 0, "data": MADE}, flaw=flaw) == UNKNOWN
+
+
+@pytest.mark.parametrize("http_status", [302, 400, 401, 403, 404, 413, 429, 497, 498, 501, 503])
+@pytest.mark.parametrize("number", [0, 62103, 62109])
+@pytest.mark.parametrize("version", ["v2.1", "v2.0"])
+def test_a_status_says_nothing_where_the_body_could_not_be_read(
+    http_status: int, number: int, version: str
+) -> None:
+    body = json.dumps({"code": number, "status": number, "data": MADE}).encode()
+
+    for reply in (
+        Reply(http_status, body[:-20], flaw="cut off (peer closed connection)"),
+        Reply(http_status, body, flaw="cut off (peer closed connection)"),
+        Reply(http_status, b"", flaw="in an encoding that was not asked for"),
+        Reply(http_status, body[:-20]),  # where it ends with the connection, nothing else shows it
+        Reply(http_status, b"\xef\xbb\xbf\r\n {"),
+    ):
+        for meaning_of_it in (meaning_of, meaning_of_cancel):
+            answer = meaning_of_it(reply, version, NOW)
+
+            assert isinstance(answer, Answer)
+            assert answer.outcome is UNKNOWN
+            assert answer.retry_after is None
+            assert answer.http_status == http_status
+            assert f"HTTP {http_status}: what it says of the call could not be read; " in answer.detail
+            assert f"the body is {reply.flaw or 'no whole JSON'}; " in answer.detail
 
 
 GATEWAY = [
@@ -297,7 +324,9 @@ def test_a_token_refused_says_what_to_check_when_it_happens_again() -> None:
 
 
 def test_a_trigger_that_made_nothing_says_why_that_may_be() -> None:
-    answer = meaning_of(a_reply(200, {"code": 62102, "msg": "Cannot create workflow instance."}), "v2.1", NOW)
+    reply = a_reply(200, {"code": 62102, "msg": "Cannot create workflow instance."})
+
+    answer = meaning_of(reply, "v2.1", NOW)
 
     assert answer == Answer(
         outcome=Outcome.NOT_CREATED,

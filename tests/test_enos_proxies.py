@@ -17,6 +17,7 @@ PROXY = "http://proxy.example:3128"
         ("proxy.example:3128", Proxy("proxy.example", 3128, by_tls=False, authorization=None)),
         ("http://[::1]:3128", Proxy("::1", 3128, by_tls=False, authorization=None)),
         ("http://u:p%40w@proxy.example:1", Proxy("proxy.example", 1, False, "Basic dTpwQHc=")),
+        ("http://u:%ff@proxy.example:1", Proxy("proxy.example", 1, False, "Basic dTr/")),
         ("http://u@proxy.example:1", Proxy("proxy.example", 1, False, "Basic dTo=")),
     ],
 )
@@ -49,7 +50,14 @@ def test_the_variable_for_all_serves_where_there_is_none_for_https() -> None:
         ("enos.example", "enos.example:8443"),
         ("enos.example", "https://enos.example"),
         ("enos.example", "all://enos.example"),
+        ("enos.example", "enos.example."),
+        ("enos.example", "enos.example.:8443"),
+        ("enos.example.", "enos.example"),
+        ("enos.example", "*.example"),
+        ("enos.example", "*.example:8443"),
         ("localhost", "localhost"),
+        ("fd00::7", "[fd00:0:0:0:0:0:0:7]:8443"),
+        ("fd00::7", "[FD00:0::7]"),
         ("10.1.2.3", "10.1.2.3"),
         ("10.1.2.3", "10.1.2.3:8443"),
         ("10.1.2.3", "10.0.0.0/8"),
@@ -73,6 +81,11 @@ def test_some_hosts_are_called_without_a_proxy(host: str, entries: str) -> None:
         ("enos.example", "nos.example"),
         ("enos.example", ".enos.example"),
         ("enos.example", "api.enos.example"),
+        ("enos.example", "*.enos.example"),
+        ("enos.example", "*example"),
+        ("enos.example", "*.example:443"),
+        ("fd00::7", "[fd00:0::7]:443"),
+        ("fd00::7", "[fd00:0::8]:8443"),
         ("enos.example", "enos.example:443"),
         ("enos.example", "enos.example:x"),
         ("enos.example", "http://enos.example"),
@@ -95,6 +108,11 @@ def test_the_others_are_called_by_the_proxy(host: str, entries: str) -> None:
         "http://se:cret@",
         "http://h:secret",
         "http://[secret",
+        "http://user:12/secret@h:1",
+        "http://user:?secret@h",
+        "http://user:1#secret@h",
+        "http://user:secret\udcff@h",
+        "http://user\udcffcret:p@h",
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_told_without_its_url(url: str) -> None:
@@ -102,6 +120,7 @@ def test_a_proxy_that_cannot_be_used_is_told_without_its_url(url: str) -> None:
         proxy_for("enos.example", 443, {"https": url})
 
     assert "cret" not in str(raised.value)
+    assert "udcff" not in str(raised.value)
 
 
 def test_a_proxy_that_does_not_apply_may_be_unusable() -> None:

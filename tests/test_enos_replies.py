@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flowsched.enos.replies import (
     LONGEST_DETAIL,
+    LONGEST_QUOTED,
     Reply,
     date,
     envelope,
@@ -158,6 +159,34 @@ def test_a_secret_is_masked_before_the_cut() -> None:
 
 def test_a_secret_inside_another_is_masked_whole() -> None:
     assert presentable("abcdef", ["abc", "abcdef"]) == "<secret>"
+
+
+@pytest.mark.parametrize("before", range(8 * 1024 - 80, 8 * 1024 + 10))
+def test_no_part_of_a_secret_is_left_where_a_long_detail_is_cut(before: int) -> None:
+    """All that is before it makes room: masked, it is short; blanks are one."""
+    other = "b" * 400
+    detail = other * (before // 400) + " " * (before % 400) + "top-secret-value" * 3 + "x" * 10_000
+
+    shown = presentable(detail, ["top-secret-value", "value" + "top-secret", other])
+
+    bare = shown.replace("<secret>", "")
+    assert bare.strip(" x.") == ""
+
+
+@pytest.mark.parametrize(
+    "body", [b"\xff" * 4_000_000, b"word " * 800_000, b" " * 300_000 + b"top-secret-value"]
+)
+def test_of_a_long_text_only_the_beginning_is_looked_at(body: bytes) -> None:
+    words = said(Reply(502, body))
+
+    assert len(words) < 2 * LONGEST_QUOTED
+    assert "top" not in words
+
+
+def test_a_secret_at_the_edge_of_what_is_quoted_does_not_come_near() -> None:
+    body = b" " * (LONGEST_QUOTED - 3) + b"top-secret-value"
+
+    assert presentable(said(Reply(502, body)), ["top-secret-value"]) == "it says:"
 
 
 def test_no_secret_masks_nothing() -> None:

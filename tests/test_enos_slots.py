@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import socket
 import ssl
 import warnings
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,7 +16,7 @@ import trustme
 
 from flowsched.enos import connections
 from flowsched.enos.calls import Call, Progress
-from flowsched.enos.connections import LONGEST_HEAD, MOST_INTERIM, connect
+from flowsched.enos.connections import LONGEST_HEAD, MOST_INTERIM, MOST_PIECES, connect
 from flowsched.enos.messages import request_of
 from flowsched.enos.proxies import Proxy
 from flowsched.enos.reasons import reason
@@ -22,7 +24,7 @@ from flowsched.enos.replies import LONGEST_BODY, NoReply, Reply
 from flowsched.enos.slots import Slot
 from flowsched.enos.ways import Way
 from tests.fakes import eventually
-from tests.wire import Tunnels, Wire, drips, falls_silent, hangs_up, resets, response, says, writes
+from tests.wire import Farewell, Tunnels, Wire, drips, falls_silent, hangs_up, resets, response, says, writes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -186,6 +188,29 @@ async def test_a_server_that_speaks_before_it_is_asked_is_not_sent_to() -> None:
     assert not progress.sent
 
 
+async def test_a_server_that_speaks_before_tls_is_not_waited_for(authority: trustme.CA) -> None:
+    async with a_listener() as (listener, url):
+        connection = await connect(a_way(url), Progress())
+        with (await asyncio.get_running_loop().sock_accept(listener))[0] as server:
+            server.send(b"220 ready\r\n")
+            await eventually(connection._socket.is_closing)
+            with pytest.raises(ConnectionError, match="closed before the request"):
+                async with asyncio.timeout(5):
+                    await connection.secured(trusting(authority), "127.0.0.1")
+
+
+async def test_a_server_that_says_goodbye_with_the_end_of_the_handshake_is_not_sent_to(
+    authority: trustme.CA,
+) -> None:
+    tls = served_by(authority)
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2  # later ones leave the last word of the handshake to us
+    async with Farewell(tls) as server, a_slot(server.url, trusting(authority)) as slot:
+        detail, progress = await no_reply(slot)
+
+    assert detail == "the connection was closed before the request, in the TLS handshake"
+    assert not progress.sent
+
+
 # --- no reply, or a part of one
 
 
@@ -204,6 +229,17 @@ async def test_a_server_that_speaks_before_it_is_asked_is_not_sent_to() -> None:
         (
             writes(b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000),
             f"more than {MOST_INTERIM} interim replies, while waiting for the reply",
+        ),
+        (
+            writes((b"HTTP/1.1 103 Early Hints\r\n" + b"a:\r\n" * 9_000 + b"\r\n") * 4),
+            "more than 100 KiB of headers, while waiting for the reply",
+        ),
+        (
+            writes(
+                b"HTTP/1.1 103 Early Hints\r\nX: %(x)b\r\n\r\nHTTP/1.1 204 None\r\nX: %(x)b\r\n\r\n"
+                % {b"x": b"x" * (LONGEST_HEAD // 2)}
+            ),
+            "more than 100 KiB of headers, while waiting for the reply",
         ),
     ],
 )
@@ -229,6 +265,10 @@ async def test_a_call_without_a_status_line_was_sent(act: Act, detail: str) -> N
             "cut off (",
         ),
         (writes(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (LONGEST_BODY + 1)), "longer than 64 KiB"),
+        (
+            writes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 60_000),
+            "in more than 10000 pieces",
+        ),
     ],
 )
 async def test_a_status_line_is_kept_though_the_body_is_not_whole(act: Act, flaw: str) -> None:
@@ -261,6 +301,57 @@ async def test_a_body_of_just_the_longest_size_is_whole() -> None:
         reply = await slot.send(A_CALL, Progress())
 
     assert reply == Reply(200, b"x" * LONGEST_BODY)
+
+
+async def test_a_body_in_just_the_most_pieces_is_whole() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = writes(head + b"1\r\nx\r\n" * MOST_PIECES + b"0\r\n\r\n")
+    async with Wire(answer) as wire, a_slot(wire.url) as slot:
+        for _ in range(2):
+            assert await slot.send(A_CALL, Progress()) == Reply(200, b"x" * MOST_PIECES)
+
+    assert wire.connections == 1
+
+
+async def test_a_body_in_many_pieces_is_taken_in_several_rounds_of_the_loop() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = writes(head + b"1\r\nx\r\n" * 5_000)
+    lengths = set()
+    async with Wire(answer) as wire, a_slot(wire.url) as slot:
+        connection = await connect(slot._way, Progress())
+        call = asyncio.create_task(connection.exchange(b"GET / HTTP/1.1\r\n\r\n", LONGEST_BODY, Progress()))
+        await asyncio.sleep(0)
+        while connection._heard is not None and len(connection._heard.body) < 5_000:
+            lengths.add(len(connection._heard.body))
+            await asyncio.sleep(0)
+        call.cancel()
+        connection.close()
+
+    assert all(later - earlier <= 500 for earlier, later in pairwise(sorted({*lengths, 5_000})))
+
+
+async def test_a_body_in_many_pieces_is_whole_where_tls_says_goodbye_with_it(authority: trustme.CA) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = head + b"1\r\nx\r\n" * 9_000 + b"0\r\n\r\n"
+    async with (
+        Farewell(served_by(authority), lambda: answer) as server,
+        a_slot(server.url, trusting(authority)) as slot,
+    ):
+        assert await slot.send(A_CALL, Progress()) == Reply(200, b"x" * 9_000)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "reply"),
+    [
+        (b"\x1f\x8b", "gzip", Reply(400, b"", "in an encoding that was not asked for")),
+        (b"{}", "identity, br", Reply(400, b"", "in an encoding that was not asked for")),
+        (b"{}", "Identity", Reply(400, b"{}")),
+        (b"", "gzip", Reply(400, b"")),
+    ],
+)
+async def test_a_body_that_is_encoded_cannot_be_read(body: bytes, encoding: str, reply: Reply) -> None:
+    async with Wire(says(400, body, Content_Encoding=encoding)) as wire, a_slot(wire.url) as slot:
+        assert await slot.send(A_CALL, Progress()) == reply
 
 
 async def test_a_body_without_end_is_not_read_on() -> None:
@@ -361,6 +452,51 @@ async def test_what_arrives_on_a_kept_connection_is_seen_before_the_loop_has_com
         assert await second == Reply(200, b"[]")
         server.close()
         other.close()
+
+
+async def test_a_connection_on_which_tls_said_goodbye_with_the_reply_is_not_kept(
+    authority: trustme.CA,
+) -> None:
+    """The connection beneath is open for some more rounds of the loop."""
+    answer = response(200, b"{}")
+    async with (
+        Farewell(served_by(authority), lambda: answer) as server,
+        a_slot(server.url, trusting(authority)) as slot,
+    ):
+        for _ in range(2):
+            assert await slot.send(A_CALL, Progress()) == Reply(200, b"{}")
+            assert slot._kept is None
+
+    assert len(server.heard) == 2
+
+
+async def test_a_kept_connection_that_was_lost_meanwhile_is_not_used() -> None:
+    async def act(writer: asyncio.StreamWriter) -> None:
+        await says(200, {})(writer)
+        await eventually(lambda: slot._kept is not None)
+        await resets(writer)
+
+    async with Wire(act, says(200, {})) as wire, a_slot(wire.url) as slot:
+        await slot.send(A_CALL, Progress())
+        kept = slot._kept
+        assert kept is not None
+        await eventually(kept._socket.is_closing)
+
+        assert await slot.send(A_CALL, Progress()) == Reply(200, b"{}")
+
+
+async def test_a_kept_connection_whose_call_was_cancelled_is_not_used() -> None:
+    async with Wire(says(200, {}), falls_silent, says(200, {})) as wire, a_slot(wire.url) as slot:
+        await slot.send(A_CALL, Progress())
+        call = asyncio.create_task(slot.send(A_CALL, Progress()))
+        await eventually(lambda: len(wire.heard) == 2)
+        call.cancel()
+        await asyncio.wait([call])
+
+        assert slot._kept is None
+        assert await slot.send(A_CALL, Progress()) == Reply(200, b"{}")
+
+    assert [heard.connection for heard in wire.heard] == [1, 1, 2]
 
 
 async def test_what_arrives_unasked_closes_a_kept_connection() -> None:
@@ -534,7 +670,9 @@ ECHO = b"HTTP/1.1 407 Basic dTpw\r\nContent-Length: 1000000\r\n\r\n"
         (writes(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"), "the proxy answered HTTP 302"),
         (writes(b"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x01"), "the proxy sent more than its answer"),
         (writes(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), "interim replies"),
-        (writes(b"x" * 2 * LONGEST_HEAD), ""),
+        (writes(b"x" * 2 * LONGEST_HEAD), "the proxy's answer is no HTTP"),
+        (writes(b"what is Basic dTpw?\r\n\r\n"), "the proxy's answer is no HTTP"),
+        (writes(b"HTTP/1.1 200 OK\r\nBasic dTpw\r\n\r\n"), "the proxy's answer is no HTTP"),
         (hangs_up, "Server disconnected without sending a response."),
         (resets, "Connection reset by peer"),
     ],
@@ -552,6 +690,17 @@ async def test_a_proxy_that_gives_no_tunnel_is_not_the_call(
     assert detail in found
     assert found.endswith(", while asking the proxy for a tunnel")
     assert "dTpw" not in found
+    assert not progress.sent
+
+
+async def test_a_proxy_whose_tls_says_goodbye_with_the_tunnel_gives_none(authority: trustme.CA) -> None:
+    given = b"HTTP/1.1 200 Connection established\r\n\r\n"
+    async with Farewell(served_by(authority), lambda: given) as server:
+        proxy = Proxy("localhost", server.port, by_tls=True, authorization=None)
+        async with a_slot("https://enos.example", trusting(authority), proxy) as slot:
+            detail, progress = await no_reply(slot)
+
+    assert detail == "the connection was closed before the request, in the TLS handshake"
     assert not progress.sent
 
 
@@ -586,3 +735,10 @@ def test_the_reason_of_a_group_is_that_of_its_first() -> None:
 
 def test_a_call_shows_no_header_and_no_body() -> None:
     assert repr(A_CALL) == "Call(method='POST', url='/x?a=b')"
+
+
+def test_that_tls_waited_for_bytes_is_no_reason() -> None:
+    error = ConnectionResetError(errno.ECONNRESET, "words of ssl")
+    error.__context__ = ssl.SSLWantReadError(2, "The operation did not complete (read)")
+
+    assert reason(error) == "Connection reset by peer"

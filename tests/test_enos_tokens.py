@@ -338,6 +338,9 @@ async def test_replays_without_end_are_given_up() -> None:
         (Reply(503, b"<html>"), Outcome.NOT_SENT),
         (Reply(200, b"<html>"), Outcome.NOT_SENT),
         (Reply(200, b'{"status": 0, "data"', flaw="cut off"), Outcome.NOT_SENT),
+        (Reply(400, b'{"status": 1005, "msg', flaw="cut off"), Outcome.NOT_SENT),
+        (Reply(400, b'{"status": 1005, "msg'), Outcome.NOT_SENT),
+        (Reply(403, b"", flaw="in an encoding that was not asked for"), Outcome.NOT_SENT),
         (granted("t", http_status=500), Outcome.NOT_SENT),
         (granted(""), Outcome.NOT_SENT),
         (granted("two words"), Outcome.NOT_SENT),
@@ -353,6 +356,14 @@ async def test_no_token_is_for_good_only_where_asking_again_cannot_help(
     reply: Reply | NoReply, expected: Outcome
 ) -> None:
     assert outcome(await a_keeper(TokenService(reply)).get()) is expected
+
+
+@pytest.mark.parametrize("http_status", [200, 400])
+async def test_a_reply_that_could_not_be_read_is_told_with_its_status(http_status: int) -> None:
+    got = await a_keeper(TokenService(Reply(http_status, b'{"status": 1005', flaw="cut off"))).get()
+
+    assert isinstance(got, Answer)
+    assert f"HTTP {http_status}: what it says could not be read; the body is cut off" in got.detail
 
 
 async def test_expire_may_be_digits() -> None:

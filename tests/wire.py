@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     Act = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -203,6 +203,70 @@ class Tunnels:
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         for source, sink in ((reader, far_writer), (far_reader, writer)):
             self._pumps.append(asyncio.create_task(_pump(source, sink)))
+
+
+class Farewell:
+    """A server by TLS that says goodbye in one flight with what it says last, and does not hang up.
+
+    TLS by hand, as no stream of asyncio does so. Used as a Wire is; each connection hears one request.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, *speeches: Callable[[], bytes]) -> None:
+        """Answer each request with the next speech, the last one for ever; none: after the handshake."""
+        self.heard: list[bytes] = []
+        self._tls = tls
+        self._speeches = chain(speeches, repeat(speeches[-1])) if speeches else None
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"https://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await self._converse(reader, writer)
+                while await reader.read(65_536):
+                    pass
+        finally:
+            self._open.remove(task)
+            writer.transport.abort()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        layer = self._tls.wrap_bio(incoming, outgoing, server_side=True)
+
+        async def done(step: Callable[[], Any]) -> Any:
+            """Return what it returns once enough has come; what it has to say last waits for the flight."""
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    writer.write(outgoing.read())
+                    data = await reader.read(65_536)
+                    if not data:
+                        raise ConnectionError("hung up") from None
+                    incoming.write(data)
+
+        await done(layer.do_handshake)
+        if self._speeches is not None:
+            self.heard.append(await done(lambda: layer.read(65_536)))
+            layer.write(next(self._speeches)())
+        with suppress(ssl.SSLWantReadError):  # it waits for the goodbye of the other side
+            layer.unwrap()
+        writer.write(outgoing.read())
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

@@ -1,7 +1,8 @@
 """The remote API: signed calls out, what came of them back.
 
 The only room that calls EnOS, over asyncio and h11. What does so is imported only when `Gateway` is asked
-for: the pure half of this door (`trigger_request`, `predicted_instance`, `calls_for`) costs nothing.
+for, and httpx with it, for the authorities that it trusts: the pure half of this door (`trigger_request`,
+`predicted_instance`, `calls_for`) needs none of them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in {"Gateway", "Turn"}:
-        from flowsched.enos import gateway  # noqa: PLC0415 - TLS and h11, for those who call
+        from flowsched.enos import gateway  # noqa: PLC0415 - TLS, h11 and httpx, for those who call
 
         return getattr(gateway, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

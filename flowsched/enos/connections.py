@@ -33,10 +33,16 @@ connection that is being closed turns a call that could safely be repeated into 
 """
 
 LONGEST_HEAD = 100 * 1024
-"""Bytes of a status line and headers, or of trailers, beyond which a reply is given up."""
+"""Bytes of all headers before the body together, or of trailers, beyond which a reply is given up."""
 
 MOST_INTERIM = 100
 """Interim replies (1xx) beyond which the reply itself is given up."""
+
+MOST_PIECES = 10_000
+"""Pieces of a body beyond which it is not read on: each takes the loop some microseconds, however short."""
+
+_AT_ONCE = 500
+"""Pieces that are taken in one round of the loop: meanwhile it serves no other target."""
 
 _NO_BODY = -1
 
@@ -58,7 +64,10 @@ class _Heard:
     body: bytearray = field(default_factory=bytearray)
     flaw: str | None = None
     """Why `body` is not the whole body; None where it is."""
+    pieces: int = 0
     interim: int = 0
+    head_bytes: int = 0
+    """Of all headers so far, those of interim replies too."""
 
 
 class Connection(asyncio.Protocol):
@@ -99,6 +108,7 @@ class Connection(asyncio.Protocol):
         """Tell whether another exchange can begin: open, not idle for long, with nothing to be read.
 
         The system is asked for that, and for an end: the loop may not have come round to what has arrived.
+        What is not seen is what TLS has read and keeps to itself: the first part of a record.
         """
         since = self._rests_since
         if since is None or self._loop.time() - since > KEEP_IDLE or self._socket.is_closing():
@@ -114,7 +124,12 @@ class Connection(asyncio.Protocol):
 
     async def tunnel(self, authority: str, authorization: str | None) -> None:
         """Have the proxy that this leads to connect it to a server. Raises as `exchange`."""
-        head, _ = await self._ask(tunnel_request(authority, authorization), _NO_BODY, Progress())
+        try:
+            head, _ = await self._ask(tunnel_request(authority, authorization), _NO_BODY, Progress())
+        except h11.RemoteProtocolError:
+            head = None
+        if head is None:  # only here, without the error, which quotes what may echo our credentials
+            raise ConnectionError("the proxy's answer is no HTTP")
         if head.status_code // 100 != 2:  # noqa: PLR2004 - the 2 of 2xx
             raise ConnectionError(f"the proxy answered HTTP {head.status_code}")
         if self._http.trailing_data[0]:
@@ -144,14 +159,15 @@ class Connection(asyncio.Protocol):
         self._listen(self._heard)
 
     def eof_received(self) -> None:
-        """Follow asyncio's Protocol; the transport closes itself afterwards."""
+        """Follow asyncio's Protocol, which closes afterwards; with TLS, some rounds of the loop later."""
         if self._heard is None:
+            self.close()  # at once, lest another exchange begin upon a layer of TLS that sends no more
             return
         if self._http.their_state is h11.SEND_RESPONSE:  # h11 says the same, less plainly
             self._end(_gone())
         else:
             self._http.receive_data(b"")
-            self._listen(self._heard)
+            self._listen(self._heard, at_once=MOST_PIECES + MOST_INTERIM)  # there may be no other round
 
     def connection_lost(self, error: Exception | None) -> None:
         """Follow asyncio's Protocol."""
@@ -170,30 +186,54 @@ class Connection(asyncio.Protocol):
             raise head
         return head, heard
 
-    def _listen(self, heard: _Heard) -> None:
+    def _listen(self, heard: _Heard, at_once: int = _AT_ONCE) -> None:
         try:
-            while self._heard is heard and (event := self._http.next_event()) is not h11.NEED_DATA:
+            for _ in range(at_once):
+                if self._heard is not heard or (event := self._http.next_event()) is h11.NEED_DATA:
+                    return
                 self._take(event, heard)
         except h11.RemoteProtocolError as error:
             self._end(error)
+        else:
+            self._transport.pause_reading()
+            self._loop.call_soon(self._listen_on, heard)
+
+    def _listen_on(self, heard: _Heard) -> None:
+        self._transport.resume_reading()
+        if self._heard is heard:
+            self._listen(heard)
 
     def _take(self, event: object, heard: _Heard) -> None:
-        if isinstance(event, h11.Response):
+        if isinstance(event, h11.Data):
+            self._take_piece(event.data, heard)
+        elif isinstance(event, (h11.InformationalResponse, h11.Response)):
+            self._take_head(event, heard)
+        else:
+            self._end()
+
+    def _take_piece(self, data: bytes, heard: _Heard) -> None:
+        heard.body += data
+        heard.pieces += 1
+        if len(heard.body) > heard.longest:
+            heard.flaw = f"longer than {heard.longest // 1024} KiB"
+            self._end()
+        elif heard.pieces > MOST_PIECES:
+            heard.flaw = f"in more than {MOST_PIECES} pieces"
+            self._end()
+
+    def _take_head(self, event: h11.InformationalResponse | h11.Response, heard: _Heard) -> None:
+        heard.head_bytes += sum(len(name) + len(value) + 3 for name, value in event.headers.raw_items())
+        if heard.head_bytes > LONGEST_HEAD:
+            self._end(ConnectionError(f"more than {LONGEST_HEAD // 1024} KiB of headers"))
+        elif isinstance(event, h11.Response):
             heard.head = event
             heard.progress.stage = "while reading the reply"
             if heard.longest == _NO_BODY:
                 self._end()
-        elif isinstance(event, h11.Data):
-            heard.body += event.data
-            if len(heard.body) > heard.longest:
-                heard.flaw = f"longer than {heard.longest // 1024} KiB"
-                self._end()
-        elif isinstance(event, h11.InformationalResponse):
+        else:
             heard.interim += 1
             if heard.interim > MOST_INTERIM:
                 self._end(ConnectionError(f"more than {MOST_INTERIM} interim replies"))
-        else:
-            self._end()
 
     def _end(self, error: Exception | None = None) -> None:
         """Read no further; after the head, an error is but a flaw of the reply."""

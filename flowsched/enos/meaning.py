@@ -54,6 +54,7 @@ _MISPLACED = (
     Outcome.UNKNOWN,
     "the service answered as another version of the API, perhaps after it took the call: check api_version",
 )
+_UNREAD = (Outcome.UNKNOWN, "what it says of the call could not be read")
 _HALF_SUCCESS = (Outcome.UNKNOWN, "EnOS says success, but not with a 2xx status and the id of an instance")
 _HALF_CANCELLED = (Outcome.UNKNOWN, "EnOS says success, but not with a 2xx status")
 
@@ -100,7 +101,8 @@ class TokenRefused:
 def meaning_of(reply: Reply, api_version: str, now: datetime) -> Answer | TokenRefused:
     """Say what the reply to a trigger means; `now` is for a `Retry-After` that is a date.
 
-    What the service says in the place of the other version is `UNKNOWN`, unless it is a 401.
+    What the service says in the place of the other version is `UNKNOWN`, unless it is a 401; and so is what
+    could not be read whole, whatever its status: it may have come from the service.
     """
     reading = reading_of(reply, api_version)
     return _made(reading) if reading.is_success else unsuccessful(reading, _TRIGGER, now)
@@ -124,6 +126,8 @@ def unsuccessful(
             return _answer(reading, of_the_service.get(reading.number or 0, _UNHEARD_OF))
         case Voice.OTHER_VERSION:
             return _answer(reading, _MISPLACED)
+        case Voice.NOBODY_KNOWS:
+            return _answer(reading, _UNREAD)
         case Voice.TOKEN:
             return TokenRefused(_answer(reading, _NOT_LET_IN))
         case Voice.GATEWAY:

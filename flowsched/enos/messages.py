@@ -42,12 +42,14 @@ def tunnel_request(authority: str, authorization: str | None) -> bytes:
 
 
 def reply_of(head: h11.Response, body: bytes, flaw: str | None) -> Reply:
-    """Return the reply; `flaw` is why `body` is not the whole body."""
+    """Return the reply; `flaw` is why `body` is not the whole body. One that is encoded counts as none."""
     fields: dict[bytes, bytes] = {}
     for raw_name, value in head.headers.raw_items():
         name = raw_name.lower()
         fields[name] = fields[name] + b", " + value if name in fields else value
     date = None if b"age" in fields else fields.get(b"date")
+    if body and fields.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
+        body, flaw = b"", flaw or "in an encoding that was not asked for"
     return Reply(head.status_code, body, flaw, _text(fields.get(b"retry-after")), _text(date))
 
 

@@ -6,7 +6,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +30,9 @@ def proxy_for(host: str, port: int, variables: Mapping[str, str]) -> Proxy | Non
     """Return the proxy for https to that host and port; None: it is called without one.
 
     `variables` are those of the environment without their `_PROXY`, in lower case. `NO_PROXY` is a list by
-    commas: `*`; a name, which stands for the names below it as well, or, after a dot, for those only; an
-    address, or a network as ADDRESS/BITS; each but a network perhaps with `:PORT`, and an IPv6 address then
-    in brackets. Raises ValueError, which shows nothing of the variable, where it names no usable proxy.
+    commas: `*`; a name, which stands for the names below it as well, or, after `.` or `*.`, for those only;
+    an address, or a network as ADDRESS/BITS; each but a network perhaps with `:PORT`, and an IPv6 address
+    then in brackets. Raises ValueError, which shows nothing of the variable, where it names no usable proxy.
     """
     url = variables.get("https") or variables.get("all")
     if not url or any(_covers(entry.strip(), host, port) for entry in variables.get("no", "").split(",")):
@@ -45,18 +45,21 @@ def _proxy(url: str) -> Proxy:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        authorization = _authorization(parts)
     except ValueError:
         raise unusable from None
-    if not host or parts.scheme not in _PORTS:
+    beyond = parts.path + parts.query + parts.fragment
+    if not host or parts.scheme not in _PORTS or "@" in beyond:  # of credentials that are not encoded
         raise unusable
-    return Proxy(host, port or _PORTS[parts.scheme], parts.scheme == "https", _authorization(parts))
+    return Proxy(host, port or _PORTS[parts.scheme], parts.scheme == "https", authorization)
 
 
 def _authorization(parts: SplitResult) -> str | None:
+    """Return the header. Raises UnicodeEncodeError where the environment held no UTF-8."""
     if not parts.username and not parts.password:
         return None
-    credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    return f"Basic {b64encode(credentials.encode()).decode()}"
+    credentials = unquote_to_bytes(parts.username or "") + b":" + unquote_to_bytes(parts.password or "")
+    return f"Basic {b64encode(credentials).decode()}"
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
@@ -65,14 +68,17 @@ def _covers(entry: str, host: str, port: int) -> bool:
         return entry == "*"
     if (within := _is_within(entry, host)) is not None:
         return within
-    scheme, _, authority = entry.rpartition("://")
+    scheme, _, authority = (entry[1:] if entry.startswith("*.") else entry).rpartition("://")
     try:
         parts = urlsplit(f"//{authority}")
-        name, only = parts.hostname or "", parts.port
+        name, only = (parts.hostname or "").removesuffix("."), parts.port
     except ValueError:
         return False
     if scheme not in ("", "https", "all") or only not in (None, port):
         return False
+    if (within := _is_within(name, host)) is not None:
+        return within
+    host = host.removesuffix(".")
     below = host.endswith(f".{name.removeprefix('.')}")
     return below if name.startswith(".") else below or host == name
 

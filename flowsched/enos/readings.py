@@ -2,7 +2,8 @@
 
 The number of the service decides where there is one, whatever the HTTP status; it is called `code` in
 v2.1 and `status` in v2.0 (enos-api section 9). Under the other name it shows that the service was
-reached, though not what it means. Wording is never matched, for it differs by version and language
+reached, though not what it means. Where the body could not be read, nobody knows whether it held one, so
+not even the HTTP status says anything. Wording is never matched, for it differs by version and language
 (enos-api section 1).
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from flowsched.enos.replies import envelope, number, said
+from flowsched.enos.replies import envelope, number, said, unread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,8 @@ class Voice(Enum):
     """Whoever checks tokens and signatures turned the call away; the true shape is not documented."""
     GATEWAY = auto()
     """The gateway, or whatever else stands in front of the service."""
+    NOBODY_KNOWS = auto()
+    """What the reply says could not be read, whatever its HTTP status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Reading:
 def reading_of(reply: Reply, api_version: str) -> Reading:
     """Tell who speaks in the reply to a call of that version, `v2.1` or `v2.0`."""
     fields = envelope(reply)
+    if not fields and unread(reply) is not None:
+        return Reading(reply, Voice.NOBODY_KNOWS, fields, None, reply.http_status)
     own, other = ("status", "code") if api_version == "v2.0" else ("code", "status")
     code, misplaced = number(fields, own), number(fields, other)
     status = code if reply.is_2xx and code is not None and code in _V1_CODES else reply.http_status

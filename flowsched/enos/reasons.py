@@ -25,4 +25,5 @@ def _words(error: BaseException) -> str:
 def _cause(error: BaseException) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
         return error.exceptions[0]
-    return error.__cause__ or error.__context__
+    cause = error.__cause__ or error.__context__
+    return None if isinstance(cause, ssl.SSLWantReadError) else cause  # TLS waited: nothing was wrong yet

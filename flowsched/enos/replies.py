@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ LONGEST_INSTANCE = 4 * 1024 * 1024
 LONGEST_DETAIL = 300
 """Characters: what an operator reads in a line or two."""
 
+LONGEST_QUOTED = 256 * 1024
+_LONGEST_MASKED = 8 * 1024
+"""Bytes of a body that are looked at for a quote, and characters of a detail that are looked at for secrets.
+
+So far apart, that no form of a secret reaches from the one into what the other has cut off."""
+
 LONGEST_RETRY_AFTER = timedelta(days=31)
 """The longest quota period that EnOS knows is a month (enos-api section 8); beyond it is nonsense."""
 
@@ -32,6 +38,9 @@ LARGEST_NUMBER = 10**18
 """Beyond it a number of a reply is nonsense, and would not fit into the ledger."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+_OBJECT = re.compile(rb"[^!-~]*\{")
+"""How a body begins that is, or was to be, an envelope."""
 
 _JSON = re.compile(r"""[^!-~]*[{\["]""")
 """How a body begins that is, or was to be, JSON of more than a word; before it, marks of an encoding."""
@@ -65,13 +74,26 @@ class NoReply:
 
 def envelope(reply: Reply) -> Mapping[str, Any]:
     """Return the JSON object of the body; empty where the body is anything else, or not whole."""
-    if reply.flaw is not None:
-        return {}
-    try:
-        body = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        return {}
+    body = None if reply.flaw is not None else _json(reply.body)
     return body if isinstance(body, dict) else {}
+
+
+def unread(reply: Reply) -> str | None:
+    """Return why nobody knows what the reply says, whatever its status; None: it could be read.
+
+    That is where its body is not whole, or begins as an envelope and is none: it may have held a number.
+    """
+    if reply.flaw is None and _OBJECT.match(reply.body) and not isinstance(_json(reply.body), dict):
+        return "no whole JSON"
+    return reply.flaw
+
+
+def _json(body: bytes) -> object:
+    """Return what is there as JSON; None also where it is none."""
+    try:
+        return cast("object", json.loads(body))
+    except (ValueError, RecursionError):
+        return None
 
 
 def number(fields: Mapping[str, Any], name: str) -> int | None:
@@ -110,8 +132,11 @@ def said(reply: Reply) -> str:
     JSON without a message is not quoted, be it whole or cut off: it may hold a token that we do not know,
     and so could not mask.
     """
-    flaw = f"the body is {reply.flaw}; " if reply.flaw else ""
-    text = reply.body.decode(errors="replace").strip()
+    why = unread(reply)
+    flaw = f"the body is {why}; " if why else ""
+    text = reply.body[:LONGEST_QUOTED].decode(errors="replace")
+    if len(reply.body) <= LONGEST_QUOTED:  # else its edge, perhaps half a secret, must stay far off
+        text = text.strip()
     message = _message(envelope(reply))
     if not message and _JSON.match(text):
         return f"{flaw}it carries no message"
@@ -132,12 +157,28 @@ def presentable(detail: str, secrets: Iterable[str]) -> str:
     # No form is shorter than its secret: most details have no room for a token.
     fitting = (secret for secret in secrets if 0 < len(secret) <= len(detail))
     forms = {form for secret in fitting for form in _forms(secret)}
+    detail = _cut_beside(forms, detail)
     for form in sorted(forms, key=len, reverse=True):
         detail = detail.replace(form, "<secret>")
     if not detail.isprintable():
         detail = "".join(c if c.isprintable() else " " for c in detail)
     line = " ".join(detail.split())
     return line if len(line) <= LONGEST_DETAIL else f"{line[: LONGEST_DETAIL - 3]}..."
+
+
+def _cut_beside(forms: Iterable[str], detail: str) -> str:
+    """Return the beginning of what is too long to be looked at for secrets, cut where none of them lies."""
+    end = _LONGEST_MASKED
+    if len(detail) <= end:
+        return detail
+    while across := [at for form in forms if (at := _across(form, detail, end)) >= 0]:
+        end = min(across)
+    return detail[:end]
+
+
+def _across(form: str, detail: str, end: int) -> int:
+    """Return where a form begins before that end and goes on behind it; -1 where it does not."""
+    return detail.find(form, max(0, end - len(form) + 1), end + len(form) - 1)
 
 
 @lru_cache(maxsize=64)

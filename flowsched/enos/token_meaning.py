@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flowsched.enos.replies import NoReply, Reply, envelope, number, retry_after, said
+from flowsched.enos.replies import NoReply, Reply, envelope, number, retry_after, said, unread
 from flowsched.model import Answer, Outcome
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _STATUS = {
     1204: (Outcome.NOT_SENT, "the token could not be refreshed"),
 }
 _REFUSED = (Outcome.REFUSED_FOR_GOOD, "the gateway refused the request: check url and access_key")
+_UNREAD = (Outcome.NOT_SENT, "what it says could not be read")
 _NO_TOKEN = (Outcome.NOT_SENT, "no token came back")
 _PASSING_STATUSES = frozenset({408, 429})
 
@@ -79,10 +80,11 @@ def _grant(fields: Mapping[str, Any]) -> Grant | None:
 
 
 def _denial(reply: Reply, status: int | None, now: datetime) -> Denial:
-    outcome, words = _STATUS.get(status or 0) or _by_http(reply)
+    flaw = None if status else unread(reply)
+    outcome, words = _STATUS.get(status or 0) or _by_http(reply, flaw)
     numbers = f"HTTP {reply.http_status}" if status is None else f"HTTP {reply.http_status}, status {status}"
     # What looks like a success may hold a token, cut off or in a shape we do not know: it is not quoted.
-    quote = "" if reply.is_2xx and not status else f"; {said(reply)}"
+    quote = f"; {said(reply)}" if status or not reply.is_2xx else f"; the body is {flaw}" if flaw else ""
     answer = Answer(
         outcome=outcome,
         detail=f"no token: the token service answered {numbers}: {words}{quote}",
@@ -93,6 +95,8 @@ def _denial(reply: Reply, status: int | None, now: datetime) -> Denial:
     return Denial(status, answer)
 
 
-def _by_http(reply: Reply) -> tuple[Outcome, str]:
+def _by_http(reply: Reply, flaw: str | None) -> tuple[Outcome, str]:
+    if flaw is not None:  # a status in it would have decided
+        return _UNREAD
     refused = reply.http_status // 100 in {3, 4} and reply.http_status not in _PASSING_STATUSES
     return _REFUSED if refused else _NO_TOKEN
