@@ -31,11 +31,11 @@ from flowsched.model import (
     Origin,
     Outcome,
     Overlap,
-    RetryPolicy,
     Run,
     RunState,
     Source,
 )
+from tests.builders import RETRY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -43,14 +43,6 @@ if TYPE_CHECKING:
 SCHEDULES = 10_000
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-RETRY = RetryPolicy(
-    max_attempts=5,
-    initial_backoff=timedelta(seconds=2),
-    multiplier=2,
-    max_backoff=timedelta(minutes=5),
-    deadline=timedelta(minutes=15),
-    attempt_timeout=timedelta(seconds=30),
-)
 BYTES_A_RUN = 670
 BESIDE = 3.0
 """Seconds that each of them is watched."""

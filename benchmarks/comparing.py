@@ -20,19 +20,16 @@ from flowsched import cron
 from flowsched.model import (
     Blackout,
     Calendar,
-    CatchUp,
     Days,
-    Overlap,
-    RetryPolicy,
     Schedule,
     Source,
     Then,
-    Timing,
     WeeklyWindow,
 )
 from flowsched.review.collisions import HORIZON, collisions
 from flowsched.review.load import load
 from flowsched.review.warnings import JITTERED_AHEAD
+from tests import builders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,14 +37,6 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-RETRY = RetryPolicy(
-    max_attempts=5,
-    initial_backoff=timedelta(seconds=2),
-    multiplier=2,
-    max_backoff=timedelta(minutes=5),
-    deadline=timedelta(minutes=15),
-    attempt_timeout=timedelta(seconds=30),
-)
 FREEZE = Calendar(
     name="freeze",
     description=None,
@@ -59,26 +48,8 @@ FREEZE = Calendar(
 
 
 def a_schedule(number: int, expression: str, zone: str = "UTC", flow: int = 1, **more: object) -> Schedule:
-    values: dict[str, object] = {"jitter": timedelta(0), "blackout": None, **more}
-    return Schedule(
-        id=f"schedule-{number:05}",
-        timing=Timing(expression, zone),
-        flow=flow,
-        task=None,
-        target="default",
-        enabled=True,
-        retry=RETRY,
-        catch_up=CatchUp.LATEST,
-        catch_up_window=timedelta(hours=1),
-        overlap=Overlap.QUEUE,
-        overlap_fallback=Overlap.QUEUE,
-        watch=None,
-        renamed_from=None,
-        accept=(),
-        description=None,
-        owner=None,
-        source=Source("a.yaml", number),
-        **values,  # type: ignore[arg-type]
+    return builders.a_schedule(
+        f"schedule-{number:05}", expression, zone, flow=flow, source=Source("a.yaml", number), **more
     )
 
 

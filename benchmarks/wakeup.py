@@ -7,7 +7,7 @@ import gc
 import heapq
 import itertools
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,14 +20,15 @@ from flowsched import timeline
 from flowsched.clock import FastClock
 from flowsched.engine import Engine
 from flowsched.ledger import Ledger
-from flowsched.model import Catalog, CatchUp, Cursor, Overlap, RetryPolicy, Schedule, Source, Timing
+from flowsched.model import Catalog, Cursor, Source, Timing
+from tests.builders import a_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from benchmarks.harness import Figures, Scope
-    from flowsched.model import NewRun, Run
+    from flowsched.model import NewRun, Run, Schedule
 
 MINUTE = datetime(2026, 1, 1, 12, tzinfo=UTC)
 """At which all are due, by the contestants' clocks."""
@@ -35,15 +36,6 @@ MINUTE = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TIMINGS = 500
 QUIET = 0.5
 """Seconds in which nothing is done before the minute."""
-
-RETRY = RetryPolicy(
-    max_attempts=5,
-    initial_backoff=timedelta(seconds=2),
-    multiplier=2,
-    max_backoff=timedelta(minutes=5),
-    deadline=timedelta(minutes=15),
-    attempt_timeout=timedelta(seconds=30),
-)
 
 
 def contestants(scope: Scope) -> Iterator[Contestant]:
@@ -229,27 +221,14 @@ def _schedules(count: int) -> list[Schedule]:
     """Return schedules on up to TIMINGS timings, all due at MINUTE."""
     hours = [hour for hour in range(24) if hour != MINUTE.hour]
     times = itertools.islice(((minute, hour) for hour in hours for minute in range(1, 60)), TIMINGS)
+    one = a_schedule()
     timings = [Timing(f"0,{minute} {MINUTE.hour},{hour} * * *", "UTC") for minute, hour in times]
     return [
-        Schedule(
+        replace(
+            one,
             id=f"fire-{number:06}",
             timing=timings[number % TIMINGS],
             flow=number + 1,
-            task=None,
-            target="default",
-            enabled=True,
-            retry=RETRY,
-            catch_up=CatchUp.LATEST,
-            catch_up_window=timedelta(hours=1),
-            overlap=Overlap.QUEUE,
-            overlap_fallback=Overlap.QUEUE,
-            jitter=timedelta(0),
-            watch=None,
-            renamed_from=None,
-            blackout=None,
-            accept=(),
-            description=None,
-            owner=None,
             source=Source("all.yaml", number + 1),
         )
         for number in range(count)
