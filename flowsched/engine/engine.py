@@ -36,9 +36,9 @@ from flowsched.admission import (
     paused,
 )
 from flowsched.engine.alarms import Alarm, Executor, Scheduler, alarms_of, calendars_of
-from flowsched.engine.beside import beside
 from flowsched.engine.outlook import Outlook, first_out
 from flowsched.engine.queue import ClaimQueue
+from flowsched.engine.threads import in_a_thread
 from flowsched.enos import milliseconds, predicted_instance
 from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.model import Catalog, Cursor, NewRun, Origin, Overlap, RetryPolicy, RunState, Source
@@ -222,7 +222,7 @@ class Engine:
             edit = _Edit(catalog, at, terms, since)
             former = self._alarms
             # First, as a fault of ours in there leaves everything as it was.
-            alarms, outlook = await beside(self._alarms_and_outlook, edit)
+            alarms, outlook = await in_a_thread(self._alarms_and_outlook, edit)
             await self._close(edit)
             cursors = await self._put_in_force(edit)
             self._catalog = catalog
@@ -363,7 +363,7 @@ class Engine:
         """
         if not self._catalog.revision:
             return None
-        ids = await beside(changed, self._catalog.schedules, catalog.schedules)
+        ids = await in_a_thread(changed, self._catalog.schedules, catalog.schedules)
         since = Difference(self._catalog.revision, self._cursors, ids)
         return since if len(ids) <= MOST_CHANGED and await self._ledger.stands(since) else None
 
@@ -412,7 +412,7 @@ class Engine:
     async def _close(self, edit: _Edit) -> None:
         """Deal with what came, up to the edit, under timings that do not go on, and under blackouts."""
         catalog, at = edit.catalog, edit.at
-        other_blackouts, ending = await beside(_to_close, edit)
+        other_blackouts, ending = await in_a_thread(_to_close, edit)
         for due in self._under_other_blackouts(other_blackouts, catalog, at):
             self._start_all(await self._ledger.claim(due.rows, due.cursors))
         for term in map(partial(_completed, catalog), ending):

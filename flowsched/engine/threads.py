@@ -1,4 +1,4 @@
-"""Work that takes long, beside the loop."""
+"""Work that takes long, in a thread, so that the loop goes on meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def beside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def in_a_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Have it done by a thread of its own, and return or raise what comes of it.
 
     Not by one of the loop's: there are only so many, and look-ups of names that hang may have them all. The
