@@ -32,16 +32,6 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def _root_logger_as_before() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("flowsched")
-    handlers, levels = root.handlers[:], (root.level, ours.level)
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
-
-
 def said(stream: io.StringIO) -> str:
     """What has been written once all is written."""
     logs.flush()
