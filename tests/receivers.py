@@ -23,6 +23,7 @@ from flowsched.model import (
     Tls,
     Webhook,
 )
+from tests.wire import shut
 
 if TYPE_CHECKING:
     import ssl
@@ -38,6 +39,15 @@ class Mail:
     sender: str
     recipients: tuple[str, ...]
     message: EmailMessage
+
+
+class Silent(asyncio.Protocol):
+    """A connection on which nothing is ever said."""
+
+    transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
 
 
 class Mailbox:
@@ -70,25 +80,25 @@ class Mailbox:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._transports: list[Any] = []
-        if self._silent:
-            self._server = await asyncio.start_server(self._keep_silent, "127.0.0.1", 0)
-        else:
-            self._server = await loop.create_server(self._speaker, "127.0.0.1", 0, ssl=self._tls)
+        self._connections: list[SMTP | Silent] = []
+        self._server = await loop.create_server(self._made, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for speaker in self._transports:
-            transport = getattr(speaker, "transport", None)
-            if transport is not None:
-                transport.abort()
+        await shut(self._server, ())
+        for connection in self._connections:
+            if isinstance(connection.transport, asyncio.WriteTransport):
+                connection.transport.abort()
         await asyncio.sleep(0)
-        await self._server.wait_closed()
+
+    def _made(self) -> SMTP | Silent:
+        connection = Silent() if self._silent else self._speaker()
+        self._connections.append(connection)
+        return connection
 
     def _speaker(self) -> SMTP:
-        speaker = SMTP(
+        return SMTP(
             self,
             hostname="mailbox",
             tls_context=self._starttls,
@@ -97,12 +107,6 @@ class Mailbox:
             auth_required=self._login is not None,
             authenticator=self._known,
         )
-        self._transports.append(speaker)
-        return speaker
-
-    async def _keep_silent(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._transports.append(writer)
-        await asyncio.Event().wait()
 
     def _known(self, _: Any, __: Any, ___: Any, ____: str, data: Any) -> AuthResult:
         assert isinstance(data, LoginPassword)

@@ -13,7 +13,7 @@ import ssl
 import sys
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import httpx
@@ -25,6 +25,7 @@ from flowsched.ledger import Ledger
 from tests.fakes import eventually
 from tests.receivers import Mailbox
 from tests.test_drain import Notices
+from tests.wire import Listener
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -78,24 +79,20 @@ def given_away(said: bytes) -> list[str]:
     return sorted(name for name, secret in SECRETS.items() if any(form in said for form in forms(secret)))
 
 
-class Gossip:
+class Gossip(Listener):
     """Speaks HTTP on loopback: it is EnOS, who is told of alerts, and who is pinged; it echoes all it can."""
 
     def __init__(self) -> None:
+        super().__init__(None)
         self.bodies: list[bytes] = []
         """Of what it got as somebody who is told of alerts, or pinged."""
         self.paths: list[str] = []
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _converse(self, reader: StreamReader, writer: StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = next(
             (int(line[15:]) for line in head.lower().splitlines() if line.startswith("content-length:")), 0
@@ -109,6 +106,7 @@ class Gossip:
             f"Connection: close\r\nX-Echo: {echo(path)}\r\n\r\n{answer}".encode()
         )
         writer.close()
+        await writer.wait_closed()
 
     def _answer(self, path: str, body: bytes, head: str) -> tuple[int, str]:
         if "/token/get" in path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
     Act = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -101,7 +101,54 @@ def script(*acts: Act) -> Iterator[Act]:
     return chain(acts, repeat(acts[-1]))
 
 
-class Wire:
+async def shut(server: asyncio.Server, conversations: Collection[asyncio.Task[None]]) -> None:
+    """Shut a server, and end all that it converses in."""
+    # Of a connection that asyncio has just accepted it forgets the socket where the server is shut before it
+    # is told of: turns of the loop for a transport to be made, told of, and the conversation to begin.
+    for _ in range(4):
+        await asyncio.sleep(0)
+    server.close()
+    tasks = tuple(conversations)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await server.wait_closed()
+
+
+class Listener:
+    """A server on loopback, used as `async with`, at whose end all its connections end."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self.connections = 0
+        """Those that were made, after the TLS handshake where there is one."""
+        self._tls = tls
+        self._conversations: dict[asyncio.Task[None], asyncio.StreamReader] = {}
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0, ssl=self._tls)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await shut(self._server, self._conversations)
+
+    async def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._conversations[task] = reader
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await self._converse(reader, writer)
+        finally:
+            del self._conversations[task]
+            writer.transport.abort()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+
+class Wire(Listener):
     """`async with Wire(...) as wire:`, then look at what it heard."""
 
     def __init__(
@@ -110,13 +157,10 @@ class Wire:
         tokens: tuple[Act, ...] = (grants("token-number-one"),),
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__(tls)
         self.heard: list[Heard] = []
-        self.connections = 0
-        """Those that were made, after the TLS handshake where there is one."""
         self._triggers = script(*(triggers or (accepts(),)))
         self._tokens = script(*tokens)
-        self._tls = tls
-        self._open: dict[asyncio.Task[None], asyncio.StreamReader] = {}
 
     @property
     def triggers(self) -> list[Heard]:
@@ -129,40 +173,17 @@ class Wire:
     @property
     def open_connections(self) -> int:
         """Those that the other side has not closed."""
-        return sum(not (reader.at_eof() or reader.exception()) for reader in self._open.values())
+        return sum(not (reader.at_eof() or reader.exception()) for reader in self._conversations.values())
 
     async def until_all_are_closed(self) -> None:
         await eventually(lambda: self.open_connections == 0)
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
-        return self
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        tasks = tuple(self._open)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._open[task] = reader
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await self._converse(reader, writer, self.connections)
-        finally:
-            del self._open[task]
-            writer.transport.abort()
-
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
-    ) -> None:
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = self.connections
         while not writer.is_closing():
             heard = await _hear(reader, connection)
             self.heard.append(heard)
@@ -170,42 +191,26 @@ class Wire:
             await next(acts)(writer)
 
 
-class Tunnels:
+class Tunnels(Listener):
     """A proxy on loopback that gives tunnels; used as a Wire is."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
         self.heard: list[Heard] = []
-        self._tls = tls
-        self._writers: list[asyncio.StreamWriter] = []
-        self._pumps: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        for pump in self._pumps:
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
-        heard = await _hear(reader, len(self._writers))
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard = await _hear(reader, self.connections)
         self.heard.append(heard)
         host, _, port = heard.target.rpartition(":")
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        self._writers.append(far_writer)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            self._pumps.append(asyncio.create_task(_pump(source, sink)))
+        try:
+            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        finally:
+            far_writer.transport.abort()
 
 
-class Farewell:
+class Farewell(Listener):
     """A server by TLS that says goodbye in one flight with what it says last, and does not hang up.
 
     TLS by hand, as no stream of asyncio does so. Used as a Wire is; each connection hears one request.
@@ -213,40 +218,23 @@ class Farewell:
 
     def __init__(self, tls: ssl.SSLContext, *speeches: Callable[[], bytes]) -> None:
         """Answer each request with the next speech, the last one for ever; none: after the handshake."""
+        super().__init__(None)
         self.heard: list[bytes] = []
-        self._tls = tls
+        self._layers = tls
         self._speeches = chain(speeches, repeat(speeches[-1])) if speeches else None
-        self._open: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"https://127.0.0.1:{self.port}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        try:
-            with suppress(ConnectionError, asyncio.CancelledError):
-                await self._converse(reader, writer)
-                while await reader.read(65_536):
-                    pass
-        finally:
-            self._open.remove(task)
-            writer.transport.abort()
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._speak(reader, writer)
+        while await reader.read(65_536):
+            pass
+
+    async def _speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        layer = self._tls.wrap_bio(incoming, outgoing, server_side=True)
+        layer = self._layers.wrap_bio(incoming, outgoing, server_side=True)
 
         async def done(step: Callable[[], Any]) -> Any:
             """Return what it returns once enough has come; what it has to say last waits for the flight."""

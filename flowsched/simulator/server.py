@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024
 
+_TURNS = 3
+"""Turns of the loop after which whoever was accepted last is known: asyncio makes a transport, then tells of
+it. Where the server is closed before that, it forgets the socket."""
+
 
 class Server:
     """Serves one gateway on one address."""
@@ -47,6 +51,8 @@ class Server:
         """Close everything, whatever is under way; return when it is closed."""
         if self._server is None:
             return
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         self._server.close()
         connections = dict(self._open)
         for task, writer in connections.items():
