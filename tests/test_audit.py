@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flowsched import timeline
@@ -344,7 +344,6 @@ def differing_later(terms: list[Term], fired: list[Fired]) -> list[tuple[str, da
     return [(each.schedule_id, each.fire_time, each.verdict) for each in findings if each.differs]
 
 
-@settings(deadline=None)
 @given(histories())
 def test_books_that_are_right_have_no_difference(terms: list[Term]) -> None:
     assert differing_later(terms, right(terms)) == []

@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 MIDNIGHT = time()
 WHOLE_WEEK = WeeklyWindow(0, MIDNIGHT, 0, MIDNIGHT)
 
-STEADY = settings(derandomize=True, deadline=None)
+STEADY = settings(derandomize=True)
 """The same examples on every machine, and no test that fails for being slow."""
 
 

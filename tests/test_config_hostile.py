@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsched.config import load_catalog, load_settings, reader
@@ -130,12 +130,7 @@ PIECES = st.lists(
     ),
     max_size=30,
 ).map("".join)
-BOUNDED = settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+BOUNDED = settings(max_examples=150, derandomize=True)
 
 
 @pytest.mark.parametrize("loader", LOADERS)

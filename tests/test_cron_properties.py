@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MINUTE = timedelta(minutes=1)
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=150)
+STEADY = settings(derandomize=True, max_examples=150)
 """The same examples on every machine, and no test that fails for being slow."""
 
 

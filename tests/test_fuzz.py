@@ -291,7 +291,6 @@ STATES = st.sampled_from(range(8)).flatmap(
 def bounded(examples: int) -> Callable[[Any], Any]:
     return settings(
         max_examples=examples,
-        deadline=None,
         derandomize=True,
         phases=[Phase.generate],  # to make a finding smaller takes minutes
         suppress_health_check=list(HealthCheck),

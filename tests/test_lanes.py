@@ -278,7 +278,7 @@ RUNS = st.lists(
 )
 
 
-@settings(deadline=None, database=None)
+@settings(database=None)
 @given(RUNS)
 def test_whatever_happens_in_a_lane_the_distance_is_kept_and_nobody_is_forgotten(
     runs: list[tuple[int, Origin, float, bool, int, float | None]],

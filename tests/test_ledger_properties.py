@@ -491,4 +491,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=40, stateful_step_count=50, deadline=None, database=None)
+TestLedgerMachine.settings = settings(max_examples=40, stateful_step_count=50, database=None)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsched.cli.reports import FORMATS, Check, Report, github, print_report, sarif, tally
@@ -243,7 +243,7 @@ PROBLEMS = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(PROBLEMS, max_size=15))
 def test_no_text_breaks_a_format(show: Any, problems: list[Problem]) -> None:
     report = a_report(*problems)

@@ -145,7 +145,7 @@ def goes_on(new: Schedule, old: dict[str, Schedule], all_new: dict[str, Schedule
     return before if same else None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(edited())
 def test_the_old_timeline_with_the_plan_applied_is_the_new_one(
     catalogs: tuple[dict[str, Schedule], dict[str, Schedule]],
@@ -181,7 +181,7 @@ def test_the_old_timeline_with_the_plan_applied_is_the_new_one(
     assert line == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(catalogs)
 def test_a_catalog_changes_nothing_about_itself(drawn: dict[str, Schedule]) -> None:
     elsewhere = {id_: replace(each, source=replace(each.source, line=99)) for id_, each in drawn.items()}
@@ -566,7 +566,7 @@ accepting = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(edited(st.lists(accepting, max_size=4).map(lambda drawn: catalog(*drawn))))
 def test_the_collisions_that_change_are_those_of_one_state_only(
     catalogs: tuple[dict[str, Schedule], dict[str, Schedule]],

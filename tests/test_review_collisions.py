@@ -213,7 +213,7 @@ def accepts(one: Schedule, other: Schedule) -> bool:
     return any(each.rule == "collision" and each.other == other.id for each in one.accept)
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, max_examples=300)
 @given(catalogs(), NEAR_A_CHANGE, st.integers(0, 30 * 24 * 60), st.none() | st.sets(st.sampled_from("abcde")))
 def test_what_collides_is_what_a_judge_of_every_fire_finds(
     schedules: list[Schedule], after: datetime, minutes: int, of: set[str] | None

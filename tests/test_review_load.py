@@ -119,7 +119,7 @@ def due(schedule: Schedule, after: datetime, until: datetime) -> list[datetime]:
 JITTERS = st.sampled_from([timedelta(0), timedelta(minutes=7), timedelta(hours=30)])
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(catalogs(), st.lists(JITTERS, min_size=5, max_size=5), NEAR_A_CHANGE, st.integers(0, 8 * 24 * 60))
 def test_the_load_is_what_a_judge_of_every_fire_counts(
     schedules: list[Schedule], jitters: list[timedelta], after: datetime, minutes: int

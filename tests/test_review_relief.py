@@ -129,7 +129,7 @@ def pairs(schedules: Iterable[Schedule]) -> set[tuple[str, str]]:
 
 
 @given(SCHEDULES, st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_proposal_that_is_applied_relieves_and_harms_nothing(made: list[Schedule], rate: int) -> None:
     schedules = [a_schedule(f"s{number}", each.timing.cron, each.timing.timezone, flow=each.flow,
                             jitter=each.jitter, enabled=each.enabled)
