@@ -179,14 +179,14 @@ async def all_have_run() -> None:
         await asyncio.sleep(0)
 
 
-async def eventually(condition: Callable[[], object], within: float = 10.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 30.0) -> None:
     """Let the loop run until the condition holds; fails when it does not within so many real seconds."""
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.002)
 
 
-async def reaches(ledger: Ledger, *states: RunState, within: float = 10.0) -> Run:
+async def reaches(ledger: Ledger, *states: RunState, within: float = 30.0) -> Run:
     """Wait until the one run that the ledger holds is in one of the states; return it."""
     async with asyncio.timeout(within):
         while True:

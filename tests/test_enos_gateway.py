@@ -163,10 +163,10 @@ async def test_no_new_token_after_a_refusal_is_refused_for_now(trouble: Act) -> 
 async def test_a_deadline_after_a_refusal_is_refused_for_now() -> None:
     wire = Wire(EXPIRED, tokens=(grants("token-one"), falls_silent))
 
-    answer = await answer_to(wire, timeout=0.2)
+    answer = await answer_to(wire, timeout=0.5)
 
     assert answer.outcome is Outcome.REFUSED_FOR_NOW
-    assert answer.detail == "no whole answer within 0.2 s, while waiting for a token"
+    assert answer.detail == "no whole answer within 0.5 s, while waiting for a token"
 
 
 async def test_a_lost_answer_after_a_refusal_is_unknown() -> None:
@@ -197,21 +197,21 @@ async def test_without_a_token_nothing_is_sent(token: Act, expected: Outcome) ->
 async def test_a_deadline_before_there_is_a_token_is_not_sent() -> None:
     wire = Wire(tokens=(falls_silent,))
 
-    answer = await answer_to(wire, timeout=0.05)
+    answer = await answer_to(wire, timeout=0.5)
 
     assert answer.outcome is Outcome.NOT_SENT
-    assert answer.detail == "no whole answer within 0.05 s, while waiting for a token"
+    assert answer.detail == "no whole answer within 0.5 s, while waiting for a token"
     assert wire.triggers == []
 
 
-@pytest.mark.parametrize("act", [falls_silent, drips(response(200, b'{"code": 0}'), 0.01)])
+@pytest.mark.parametrize("act", [falls_silent, drips(response(200, b'{"code": 0}'), 0.05)])
 async def test_a_deadline_after_sending_is_unknown(act: Act) -> None:
     async with Wire(accepts(), act) as wire, a_gateway(wire.url) as gateway:
         await attempt(gateway)
-        answer = await attempt(gateway, timeout=0.2)
+        answer = await attempt(gateway, timeout=0.5)
 
     assert answer.outcome is Outcome.UNKNOWN
-    assert answer.detail.startswith("no whole answer within 0.2 s, while ")
+    assert answer.detail.startswith("no whole answer within 0.5 s, while ")
     assert len(wire.triggers) == 2
 
 
@@ -396,7 +396,7 @@ async def test_a_refresh_that_hangs_holds_up_no_trigger() -> None:
         await attempt(gateway)
         clock.advance(7000)
 
-        answers = await asyncio.gather(*(attempt(gateway, timeout=1) for _ in range(20)))
+        answers = await asyncio.gather(*(attempt(gateway, timeout=10) for _ in range(20)))
 
         assert {answer.outcome for answer in answers} == {Outcome.ACCEPTED}
         assert wire.token_calls == ["get", "refresh"]
@@ -406,12 +406,12 @@ async def test_a_refresh_that_hangs_holds_up_no_trigger() -> None:
 async def test_closing_ends_the_call_for_a_token() -> None:
     async with Wire(tokens=(falls_silent,)) as wire:
         gateway = Gateway(a_target(url=wire.url), ACCESS, SECRET, SystemClock())
-        await attempt(gateway, timeout=0.05)
+        await attempt(gateway, timeout=0.5)
         assert wire.open_connections == 1
 
         await gateway.aclose()
 
-        await eventually(lambda: wire.open_connections == 0, within=1)
+        await eventually(lambda: wire.open_connections == 0)
 
 
 @pytest.fixture(scope="module")

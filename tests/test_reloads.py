@@ -487,10 +487,10 @@ async def test_a_reading_that_hangs_is_given_up_and_no_other_is_begun() -> None:
 async def test_a_reading_that_comes_on_is_waited_for() -> None:
     def slowly(course: Course) -> str:
         for _ in range(8):
-            course.rest(0.05)
+            course.rest(0.1)
         return "read"
 
-    assert await Disk(answer_within=0.2).ask(slowly) == "read"
+    assert await Disk(answer_within=0.6).ask(slowly) == "read"
 
 
 async def test_what_goes_wrong_in_the_thread_is_raised_where_it_was_asked_for() -> None:
