@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from flowsched import cron
 from flowsched.cli import run
 from flowsched.clock import FastClock
+from flowsched.daemon import daemon
 from flowsched.enos.slots import Call, Progress, Slot
 from flowsched.ledger import Ledger, door
 from flowsched.ledger.moves import Begin, End, Move, Settle
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 SPEED = 400.0
 """Times as fast as real time: a minute, which two sends to a flow keep apart, takes 0.15 s."""
+
+FORGET_EVERY = 400.0
+"""Seconds of that time between two rounds of forgetting: an hour would be 9 s of ours, in each life."""
 
 PRELOADED = [
     "tests.crashing",
@@ -98,6 +102,7 @@ def live(life: Life) -> None:
     os.environ.update(life.environ, SSL_CERT_DIR=str(life.folder))
     if life.death is not None:
         _lie_in_wait(Ambush(life.death, life.marker), life.death)
+    daemon.FORGET_EVERY = FORGET_EVERY
     clock = FastClock(life.start, SPEED, life.began)
     with life.log.open("a", encoding="utf-8") as log:
         sys.stdout = sys.stderr = log
