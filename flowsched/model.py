@@ -508,6 +508,7 @@ class Answer:
     code: int | None = None
     """The number in the reply's envelope, where there was one."""
     instance: str | None = None
+    """The one that an ACCEPTED trigger made; None where EnOS names one of another flow, and in all else."""
     retry_after: timedelta | None = None
     """What the gateway asked for; None where it asked for nothing that could be read."""
 

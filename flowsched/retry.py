@@ -41,11 +41,11 @@ def next_step(answer: Answer, run: Run, *, now: datetime, draw: float) -> NextSt
     processed is repeated without a look; any other leaves the run in doubt.
     """
     match answer.outcome:
-        case Outcome.ACCEPTED:
+        case Outcome.ACCEPTED if answer.instance is not None:
             return NextStep(RunState.TRIGGERED, None)
         case Outcome.REFUSED_FOR_GOOD:
             return NextStep(RunState.FAILED, answer.detail)
-        case Outcome.UNKNOWN | Outcome.NOT_CREATED:
+        case Outcome.UNKNOWN | Outcome.NOT_CREATED | Outcome.ACCEPTED:
             return NextStep(RunState.IN_DOUBT, answer.detail)
         case Outcome.NOT_SENT | Outcome.REFUSED_FOR_NOW:
             return _again(answer, run, now, draw)
@@ -93,6 +93,15 @@ class Doubt:
         """Whether an attempt of the run itself can have made the instance."""
         return any(outcome in (None, Outcome.UNKNOWN, Outcome.ACCEPTED) for outcome in self.outcomes)
 
+    @property
+    def was_accepted(self) -> bool:
+        """Whether EnOS took the latest attempt, and named an instance of another flow.
+
+        Either the answer was another call's, or ids are not what they seem to be: then no look would find
+        the instance, and to send the call again would make a second one.
+        """
+        return self.outcomes[-1:] == (Outcome.ACCEPTED,)
+
     def after(self, sighting: Sighting) -> Doubt:
         """Return what is known after one more look."""
         absences = self.absences + (sighting.seen is Seen.ABSENT)
@@ -108,9 +117,9 @@ def judged(run: Run, doubt: Doubt, sighting: Sighting, *, age: timedelta, now: d
     match sighting.seen:
         case Seen.FOUND:
             return _found(run, doubt, sighting)
-        case Seen.ABSENT:
+        case Seen.ABSENT if not doubt.was_accepted:
             return _absent(run, doubt, sighting, age, now)
-        case Seen.UNCLEAR:
+        case _:
             return None
 
 

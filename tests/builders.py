@@ -147,7 +147,8 @@ def a_target(**more: Any) -> Target:
 
 
 def an_answer(outcome: Outcome, detail: str = "because", **more: Any) -> Answer:
-    return Answer(outcome=outcome, detail=detail, **more)
+    made = {"instance": "3377-20260101000000"} if outcome is Outcome.ACCEPTED else {}
+    return Answer(outcome=outcome, detail=detail, **{**made, **more})
 
 
 def found(flow: FlowState = FlowState.GOING, status: int | None = 2, **more: Any) -> Sighting:

@@ -346,7 +346,7 @@ async def test_turns_are_bounded_and_granted_in_order() -> None:
     async def visit(gateway: Gateway, number: int) -> None:
         async with gateway.turn() as turn:
             order.append(number)
-            await turn.trigger(trigger_request(gateway.target, 1, None, 0), UNLIMITED)
+            await turn.trigger(trigger_request(gateway.target, 3377, None, 0), UNLIMITED)
 
     async with wire, a_gateway(wire.url, concurrency=3) as gateway:
         await asyncio.gather(*(visit(gateway, number) for number in range(12)))
@@ -401,6 +401,43 @@ async def test_a_refresh_that_hangs_holds_up_no_trigger() -> None:
         assert {answer.outcome for answer in answers} == {Outcome.ACCEPTED}
         assert wire.token_calls == ["get", "refresh"]
         await gateway.aclose()
+
+
+@pytest.mark.parametrize("late", [0.0, 0.1])
+async def test_an_answer_that_comes_twice_is_no_acceptance_of_another_flow(late: float) -> None:
+    """Not even where it comes again after the next call has left, and what follows is told truly."""
+    made = response(200, b'{"code": 0, "msg": "OK", "data": {"flowInstanceId": "1-20191122012300"}}')
+
+    async def answers_twice(writer: asyncio.StreamWriter) -> None:
+        writer.write(made)
+        asyncio.get_running_loop().call_later(late, writer.write, made)
+
+    wire = Wire(answers_twice, after(0.3, says(200, {"code": 62104})), accepts("3-20191122012300"))
+    async with wire, a_gateway(wire.url, concurrency=1) as gateway:
+        first, second, third = await asyncio.gather(*(attempt(gateway, flow=flow) for flow in (1, 2, 3)))
+
+    assert (first.outcome, first.instance) == (Outcome.ACCEPTED, "1-20191122012300")
+    assert (second.instance, third.instance) == (None, "3-20191122012300")
+    if late:
+        assert "names instance 1-20191122012300, which is of another flow" in second.detail
+    else:
+        assert second.outcome is Outcome.REFUSED_FOR_GOOD
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        says(401, b"\x1f\x8b\x08\x00rubbish", Content_Encoding="gzip"),
+        writes(b'HTTP/1.1 401 Said\r\nContent-Length: 50\r\n\r\n{"mess', then_close=True),
+    ],
+)
+async def test_a_token_that_was_refused_in_words_that_cannot_be_read_is_replaced(refusal: Act) -> None:
+    wire = Wire(refusal, accepts(), tokens=(grants("token-one"), grants("token-two")))
+    async with wire, a_gateway(wire.url) as gateway:
+        first, second = await attempt(gateway), await attempt(gateway)
+
+    assert (first.outcome, second.outcome) == (Outcome.UNKNOWN, Outcome.ACCEPTED)
+    assert [heard.headers["apim-accesstoken"] for heard in wire.triggers] == ["token-one", "token-two"]
 
 
 async def test_closing_ends_the_call_for_a_token() -> None:

@@ -304,6 +304,39 @@ def test_an_accepted_trigger_names_its_instance() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("instance", "flow"),
+    [
+        ("3377-20200706062600", 3377),
+        ("003377-20200706062600", 3377),
+        ("3377-2020070606", 3377),  # section 5
+        ("3377-20200706062600", None),
+        ("7c9e6679-7425-40de-944b-e07fc1f90ae7", 3377),  # of no shape that tells a flow
+        ("run:3378-20200706062600", 3377),
+    ],
+)
+def test_an_instance_is_believed_unless_it_shows_another_flow(instance: str, flow: int | None) -> None:
+    reply = a_reply(200, {"code": 0, "data": {"flowInstanceId": instance}})
+
+    answer = meaning_of(reply, "v2.1", NOW, flow=flow)
+
+    assert isinstance(answer, Answer)
+    assert (answer.outcome, answer.instance) == (ACCEPTED, instance)
+
+
+@pytest.mark.parametrize("instance", ["3378-20200706062600", "337-20200706062600", "33770-2020070606", "0-1"])
+def test_a_success_with_an_instance_of_another_flow_names_none(instance: str) -> None:
+    reply = a_reply(200, {"code": 0, "data": {"flowInstanceId": instance}, "msg": "OK"})
+
+    assert meaning_of(reply, "v2.1", NOW, flow=3377) == Answer(
+        outcome=ACCEPTED,
+        detail=f"HTTP 200, code 0: EnOS says success, but names instance {instance}, which is of another"
+        " flow; it says: OK",
+        http_status=200,
+        code=0,
+    )
+
+
 def test_a_refusal_says_where_what_and_what_to_check() -> None:
     answer = meaning_of(a_reply(200, {"code": 62103, "msg": "User has no privilege."}), "v2.1", NOW)
 

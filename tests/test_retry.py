@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from flowsched.model import Run, Sighting
+    from flowsched.model import Answer, Run, Sighting
 
 AGAIN = [Outcome.NOT_SENT, Outcome.REFUSED_FOR_NOW]
 
@@ -48,13 +48,19 @@ def test_the_outcome_decides_the_state(outcome: Outcome, state: RunState, reason
     assert (step.retry_at is not None) == (state is RunState.WAITING)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.NOT_CREATED])
+NAMES_ANOTHER = an_answer(Outcome.ACCEPTED, instance=None)
+"""EnOS says success, with an instance of another flow."""
+
+
+@pytest.mark.parametrize(
+    "answer", [an_answer(Outcome.UNKNOWN), an_answer(Outcome.NOT_CREATED), NAMES_ANOTHER]
+)
 @pytest.mark.parametrize("attempts", [1, 4, 5, 100])
 @pytest.mark.parametrize("draw", [0.0, 0.999])
 def test_what_only_a_look_can_tell_is_never_sent_again_without_one(
-    outcome: Outcome, attempts: int, draw: float
+    answer: Answer, attempts: int, draw: float
 ) -> None:
-    step = next_step(an_answer(outcome), a_run(attempts=attempts), now=T0, draw=draw)
+    step = next_step(answer, a_run(attempts=attempts), now=T0, draw=draw)
 
     assert step.state is RunState.IN_DOUBT
 
@@ -216,6 +222,7 @@ def shown(
 
 MADE_BY_US = [
     (UNKNOWN,),
+    (Outcome.ACCEPTED,),  # with an instance of another flow
     (DIED,),
     (UNKNOWN, NOT_CREATED),
     (DIED, NOT_CREATED),
@@ -288,6 +295,17 @@ def test_it_is_sent_again_after_two_absences_and_a_minute(
 
     expected = NextStep(RunState.SENDING, "sent again, as EnOS has no such instance")
     assert step == (expected if sent else None)
+
+
+@pytest.mark.parametrize("now", [LATER, EXPIRED])
+@pytest.mark.parametrize("attempts", [2, RETRY.max_attempts])
+def test_what_named_an_instance_of_another_flow_is_not_sent_again_by_itself(
+    now: datetime, attempts: int
+) -> None:
+    outcomes = (Outcome.NOT_SENT, Outcome.ACCEPTED)
+
+    assert shown(outcomes, absent(), absent(), absent(), now=now, attempts=attempts) is None
+    assert still_in_doubt(in_doubt(), EXPIRED) is not None
 
 
 def test_a_second_refusal_is_for_good() -> None:

@@ -20,7 +20,7 @@ from flowsched.enos.slots import Slot
 from flowsched.enos.tokens import TokenKeeper
 from flowsched.enos.turns import Place, Turnstile
 from flowsched.enos.ways import way_to
-from flowsched.model import Sighting
+from flowsched.model import Outcome, Seen, Sighting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from flowsched.enos.replies import Reply
     from flowsched.enos.requests import TriggerRequest
     from flowsched.model import Answer, Target
+
+_MAYBE_ANOTHERS = frozenset({Outcome.UNKNOWN, Outcome.ACCEPTED})
+"""What an answer means that names no instance of the flow, and may have been the answer to another call: the
+next answer on its connection would not be the right one either."""
 
 
 class Gateway:
@@ -159,7 +163,11 @@ class Turn:
 
     async def trigger(self, request: TriggerRequest, timeout: float) -> Answer:
         """Make one attempt to trigger, and say what came of it."""
-        return await self._calls.make(self._slot, self._place, request, timeout, meaning_of)
+        meaning = partial(meaning_of, flow=request.flow)
+        answer = await self._calls.make(self._slot, self._place, request, timeout, meaning)
+        if answer.instance is None and answer.outcome in _MAYBE_ANOTHERS:
+            self._slot.close()
+        return answer
 
     async def look_up(self, instance: str, timeout: float) -> Sighting:
         """Look once whether EnOS has the instance of that id, and how it stands. Changes nothing.
@@ -169,7 +177,10 @@ class Turn:
         request = look_up_request(self._calls.target, instance)
         meaning = partial(sighting_of, instance)
         found = await self._calls.make(self._slot, self._place, request, timeout, meaning)
-        return found if isinstance(found, Sighting) else unclear(found)
+        sighting = found if isinstance(found, Sighting) else unclear(found)
+        if sighting.seen is Seen.UNCLEAR:
+            self._slot.close()
+        return sighting
 
     async def cancel(self, instance: str, timeout: float) -> Answer:
         """Ask EnOS once to cancel the instance of that id: best effort, and no promise that it stops.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Ruling = tuple[Outcome, str]
 
 _INSTANCE = re.compile(r"[!-~]{1,128}")
+_OF_A_FLOW = re.compile(r"(\d+)-\d+")
+"""The shape of section 5, with the flow in front. An id of any other shape tells nothing of its flow."""
 
 NO_SUCH_USER: Ruling = (
     Outcome.REFUSED_FOR_GOOD,
@@ -98,14 +100,18 @@ class TokenRefused:
     answer: Answer
 
 
-def meaning_of(reply: Reply, api_version: str, now: datetime) -> Answer | TokenRefused:
-    """Say what the reply to a trigger means; `now` is for a `Retry-After` that is a date.
+def meaning_of(
+    reply: Reply, api_version: str, now: datetime, *, flow: int | None = None
+) -> Answer | TokenRefused:
+    """Say what the reply to a trigger of `flow` means; `now` is for a `Retry-After` that is a date.
 
     What the service says in the place of the other version is `UNKNOWN`, unless it is a 401; and so is what
-    could not be read whole, whatever its status: it may have come from the service.
+    could not be read whole, whatever its status: it may have come from the service. A success that names an
+    instance of another flow, which is the answer to another call or a fault of EnOS, is `ACCEPTED` without
+    an instance. `flow` None: that is not asked.
     """
     reading = reading_of(reply, api_version)
-    return _made(reading) if reading.is_success else unsuccessful(reading, _TRIGGER, now)
+    return _made(reading, flow) if reading.is_success else unsuccessful(reading, _TRIGGER, now)
 
 
 def meaning_of_cancel(reply: Reply, api_version: str, now: datetime) -> Answer | TokenRefused:
@@ -134,10 +140,13 @@ def unsuccessful(
             return _answer(reading, _by_status(reading.status), now)
 
 
-def _made(reading: Reading) -> Answer:
+def _made(reading: Reading, flow: int | None) -> Answer:
     instance = _instance(reading.fields)
     if instance is None or not reading.reply.is_2xx:
         return _answer(reading, _HALF_SUCCESS)
+    if flow is not None and _is_of_another(instance, flow):
+        words = f"EnOS says success, but names instance {instance}, which is of another flow"
+        return _answer(reading, (Outcome.ACCEPTED, words))
     return Answer(
         outcome=Outcome.ACCEPTED,
         detail=f"EnOS made instance {instance}",
@@ -151,6 +160,11 @@ def _instance(fields: Mapping[str, Any]) -> str | None:
     data = fields.get("data")
     instance = data.get("flowInstanceId") if isinstance(data, dict) else None
     return instance if isinstance(instance, str) and _INSTANCE.fullmatch(instance) else None
+
+
+def _is_of_another(instance: str, flow: int) -> bool:
+    shaped = _OF_A_FLOW.fullmatch(instance)
+    return shaped is not None and shaped[1].lstrip("0") != str(flow)
 
 
 def _cancelled(reading: Reading) -> Answer:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SERVICE_CODES = range(62000, 63000)
 _TOKEN_NUMBERS = frozenset({1001, 1002, 1003, 1004, 1202, 1203, 1204})
 _V1_CODES = range(400, 600)
-_UNAUTHORIZED = 401
+UNAUTHORIZED = 401
 
 
 class Voice(Enum):
@@ -76,7 +76,7 @@ def reading_of(reply: Reply, api_version: str) -> Reading:
     status = code if reply.is_2xx and code is not None and code in _V1_CODES else reply.http_status
     if _is_of_the_service(code):
         return Reading(reply, Voice.SERVICE, fields, code, status)
-    if _is_of_the_service(misplaced) and reply.http_status != _UNAUTHORIZED:
+    if _is_of_the_service(misplaced) and reply.http_status != UNAUTHORIZED:
         return Reading(reply, Voice.OTHER_VERSION, fields, misplaced, status)
     if _token_refused(reply, fields, code, status):
         return Reading(reply, Voice.TOKEN, fields, _any_number(fields), status)
@@ -92,7 +92,7 @@ def _token_refused(reply: Reply, fields: Mapping[str, Any], code: int | None, st
         return True
     if reply.is_2xx and code is None and "apim_status" in fields:
         return True
-    return status == _UNAUTHORIZED
+    return status == UNAUTHORIZED
 
 
 def _any_number(fields: Mapping[str, Any]) -> int | None:

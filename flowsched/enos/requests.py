@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -34,6 +34,8 @@ class TriggerRequest:
     body: bytes
     longest_reply: int = LONGEST_BODY
     """Bytes of body beyond which the reply is not read on."""
+    flow: int | None = None
+    """Which one it triggers; None: it is no trigger."""
 
     @property
     def url_target(self) -> str:
@@ -63,7 +65,7 @@ def trigger_request(target: Target, flow: int, task: int | None, trigger_time_ms
     action = "trigger" if task is None else "triggerFromTask"
     task_id = {} if task is None else {"taskId": task}
     body = {"flowId": flow, **task_id, "triggerTime": trigger_time_ms}
-    return _post(target, "flows", action, body)
+    return replace(_post(target, "flows", action, body), flow=flow)
 
 
 def look_up_request(target: Target, instance: str) -> TriggerRequest:

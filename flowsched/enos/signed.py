@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flowsched.enos.calls import Call, Progress
 from flowsched.enos.faults import noted
 from flowsched.enos.meaning import TokenRefused
+from flowsched.enos.readings import UNAUTHORIZED
 from flowsched.enos.replies import NoReply, presentable
 from flowsched.enos.signing import call_signature
 from flowsched.enos.stamps import stamps_of
@@ -107,8 +108,8 @@ class SignedCalls:
         if isinstance(reply, NoReply):
             return attempt.without_reply(reply.detail)
         meaning = meaning_of(reply, self.target.api_version, self._clock.now())
-        if isinstance(meaning, TokenRefused):
-            self._tokens.refuse(token)
+        if isinstance(meaning, TokenRefused) or reply.http_status == UNAUTHORIZED:
+            self._tokens.refuse(token)  # also where the rest of the reply cannot be read
         return meaning
 
     def _signed(self, request: TriggerRequest, token: str, attempt: _Attempt) -> Call:
