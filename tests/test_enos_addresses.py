@@ -78,6 +78,27 @@ async def test_the_first_address_that_answers_is_taken(monkeypatch: pytest.Monke
         transport.abort()
 
 
+async def test_an_address_that_is_slow_is_waited_for_where_the_last_one_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(addresses, "NEXT_ADDRESS", 0.01)
+    loop = asyncio.get_running_loop()
+    at_once = loop.create_connection
+
+    async def slow_at_first(protocol: Any, address: str, port: int) -> Any:
+        await asyncio.sleep(0.1 if address == "127.0.0.2" else 0)
+        return await at_once(protocol, address, port)
+
+    monkeypatch.setattr(loop, "create_connection", slow_at_first)
+    with listening("127.0.0.2") as listener:
+        resolves_to(monkeypatch, "127.0.0.2", "127.0.0.3")
+
+        transport, _ = await opened(asyncio.Protocol, HOST, port_of(listener))
+
+        assert transport.get_extra_info("peername")[0] == "127.0.0.2"
+        transport.abort()
+
+
 async def test_an_address_that_is_silent_holds_up_the_next_only_for_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

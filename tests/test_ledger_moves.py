@@ -78,6 +78,15 @@ async def as_read(ledger: Ledger, runs: Sequence[Run]) -> list[Run | None]:
     return [await ledger.run(run.id) for run in runs]
 
 
+async def test_no_attempt_begins_while_one_is_under_way(ledger: Ledger) -> None:
+    [run] = await begun(ledger, 1)
+
+    with pytest.raises(LedgerRefusal):
+        await ledger.begin_attempt(run.id, 2, NOW + SECOND)
+
+    assert await as_read(ledger, [run]) == [run]
+
+
 async def test_moves_that_come_at_once_are_a_few_statements(ledger: Ledger) -> None:
     runs = await claimed(ledger, 100)
     first, second = (
@@ -93,6 +102,15 @@ async def test_moves_that_come_at_once_are_a_few_statements(ledger: Ledger) -> N
     )
 
     # The group is cut where the thread was quicker than the loop; a statement for each would be 200.
+    assert len([each for each in seen if each.startswith(("UPDATE", "INSERT"))]) < 20
+
+
+async def test_runs_that_are_settled_at_once_are_a_few_statements(ledger: Ledger) -> None:
+    runs = await begun(ledger, 100)
+    seen = await trace(ledger)
+
+    await asyncio.gather(*(ledger.settle(run.id, NOW, DOUBT) for run in runs))
+
     assert len([each for each in seen if each.startswith(("UPDATE", "INSERT"))]) < 20
 
 
