@@ -677,6 +677,23 @@ async def test_a_daemon_that_ends_leaves_its_place(tmp_path: Path) -> None:
             pass
 
 
+async def test_a_crowd_is_recorded_without_a_descriptor_to_spare(tmp_path: Path) -> None:
+    async with await Ledger.open(url_of(tmp_path)) as ledger:
+        await claim(ledger)
+        rows = [new_run(schedule_id=f"s{number}", flow=number) for number in range(1, 300)]
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest_free = os.open("/dev/null", os.O_RDONLY)
+        os.close(lowest_free)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+            runs = await ledger.claim(rows, [])
+            begun = await asyncio.gather(*(ledger.begin_attempt(run.id, 1, run.due_at) for run in runs))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert {run.state for run in begun} == {RunState.SENDING}
+
+
 async def test_a_ping_waits_for_no_lock(tmp_path: Path) -> None:
     async with await Ledger.open(url_of(tmp_path)) as ledger:
         with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
@@ -709,12 +726,28 @@ async def test_a_ping_tells_of_what_cannot_be_written_until_it_can(tmp_path: Pat
                 with pytest.raises(LedgerError, match="locked by another process"):
                     await ledger.ping()
             other.rollback()
+        with pytest.raises(LedgerError, match="locked by another process"):
+            await ledger.ping()  # the latest ping could not write
         await ledger.ping()
         with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
             other.execute("BEGIN IMMEDIATE")
             await ledger.ping()  # all that had to be written was: nothing is locked any more
 
         assert await ledger.runs() == []
+
+
+async def test_a_ping_tells_of_what_was_not_written_though_other_things_were_since(tmp_path: Path) -> None:
+    async with await Ledger.open(url_of(tmp_path, timeout=0.05)) as ledger:
+        with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LedgerError):
+                await claim(ledger)
+            other.rollback()
+        await claim(ledger)
+
+        with pytest.raises(LedgerError, match="locked by another process"):
+            await ledger.ping()
+        await ledger.ping()
 
 
 async def test_a_ping_tells_of_a_file_that_is_gone(tmp_path: Path) -> None:

@@ -162,8 +162,11 @@ async def test_a_ledger_that_answers_with_trouble_is_alive(patient: Patient) -> 
     troubled = patient.pulse.health
     patient.ledger.trouble = None
     await patient.lives(10)
+    for_now = patient.pulse.health
+    await patient.lives(10)
 
     assert (troubled.alive, troubled.ledger_error) == (True, "the disk is full")
+    assert for_now.ledger_error == "the disk is full"
     assert patient.fed[-1] >= 300
     assert patient.pulse.health.ledger_error is None
 

@@ -33,6 +33,10 @@ LOOP_WITHIN = 10.0
 LEDGER_WITHIN = 30.0
 """Seconds within which the ledger answers, be it with trouble: it waits 5 s for a lock by default."""
 
+TROUBLE_FOR = 15.0
+"""Seconds without trouble after which a ledger has none any more: what it would not take it is asked to take
+again after some seconds, and what is smaller it may take meanwhile."""
+
 WOKE_WITHIN = 45.0
 """Seconds within which the alarms are looked at; they are every 15 s (`engine.alarms.LOOK_AGAIN`)."""
 
@@ -206,6 +210,7 @@ class _Ledger:
         self.latency: float | None = None
         """Of the latest question; None: it is not answered yet."""
         self.error: str | None = None
+        self._troubled_at = 0.0
         self._ledger = ledger
         self._clock = clock
         self._asking: asyncio.Task[None] | None = None
@@ -241,4 +246,9 @@ class _Ledger:
         except Exception as fault:
             error = f"a fault of flowsched: {type(fault).__name__}"
             log.critical("ledger was not asked how it is, by a fault of flowsched", exc_info=True)
-        self.latency, self.error = self._clock.monotonic() - began, error
+        now = self._clock.monotonic()
+        self.latency = now - began
+        if error is not None:
+            self.error, self._troubled_at = error, now
+        elif now - self._troubled_at >= TROUBLE_FOR:
+            self.error = None

@@ -456,12 +456,15 @@ class Ledger(LedgerReader):
     async def ping(self) -> None:
         """Return when both threads have answered; raises LedgerError where one did with trouble.
 
-        Nothing is locked as long as all that had to be written was. After it was not, something is written
-        that changes nothing: so the trouble is told until it is over, also where nobody else writes.
+        Also where something could not be written since the last ping, though other things were since: a full
+        disk refuses what is big first. Nothing is locked as long as all that had to be written was. After it
+        was not, something is written that changes nothing: so the trouble is told until it is over, also
+        where nobody else writes.
         """
-        troubled = self._writer.trouble is not None
-        written = self._writer.do(lambda books: books.touch()) if troubled else self._writer.answers()
-        for error in await asyncio.gather(super().ping(), written, return_exceptions=True):
+        trouble, self._writer.trouble = self._writer.trouble, None
+        written = self._writer.do(lambda books: books.touch()) if trouble else self._writer.answers()
+        answers = await asyncio.gather(super().ping(), written, return_exceptions=True)
+        for error in (*answers, trouble):
             if isinstance(error, BaseException):
                 raise error
 

@@ -300,6 +300,9 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
 def _keep_a_burst(connection: sqlite3.Connection, _record: object) -> None:
     # What a thousand fires change of a ledger of years, 16 MiB: else it is logged and read again meanwhile.
     connection.execute("PRAGMA cache_size = -16384")
+    # Else what undoes a statement of many rows is a file in /var/tmp; where that is full, or may not be
+    # written, or no descriptor is left, the statement would fail.
+    connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
 
 

@@ -63,7 +63,7 @@ class LedgerThread:
         self.unusable: asyncio.Future[LedgerUnusable] = self._loop.create_future()
         """Resolved once an operation has found the ledger unusable."""
         self.trouble: Exception | None = None
-        """Why the latest transaction failed as a whole; None: it did not."""
+        """Why the latest transaction failed that did so as a whole; whoever has told it sets it to None."""
         # A daemon thread: a process that forgets to close its ledger must still be able to end.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -132,11 +132,10 @@ class LedgerThread:
         if not operations:
             return []
         try:
-            results, self.trouble = self._session.run(operations), None
+            return self._session.run(operations)
         except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits must learn of it
             self.trouble = error
             return [Result(error=error)] * len(operations)
-        return results
 
     def _resolve(self, outcomes: list[tuple[_Pending, Result]]) -> None:
         for pending, result in outcomes:
