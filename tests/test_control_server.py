@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pwd
+import resource
 import shlex
 import shutil
 import socket
@@ -19,6 +20,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -704,3 +706,26 @@ async def test_whether_it_is_alive_is_told_without_all_that_a_status_costs(
     monkeypatch.setattr(place.wheel, "status", None)
 
     assert await place.get("/healthz") == (200, {"alive": True, "why": []})
+
+
+async def test_without_descriptors_to_spare_little_is_said_until_there_are_some(place: Place) -> None:
+    complaints: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    await place.open()
+    waiting = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open("/dev/null", os.O_RDONLY)
+    os.close(lowest_free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        for each in waiting:
+            each.connect(str(place.path))
+        await asyncio.sleep(2.5)  # asyncio tries again every second
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    for each in waiting:
+        each.close()
+
+    assert 1 <= len(complaints) <= 4
+    assert await place.get("/healthz", tcp=False) == (200, ANY)

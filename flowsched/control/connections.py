@@ -16,6 +16,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from flowsched.control.sockets import BACKLOG
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -76,7 +78,10 @@ class Listening:
         state = ServerState()
         most = MOST if listener.family == socket.AF_UNIX else MOST_OVER_TCP
         loop = asyncio.get_running_loop()
-        made = await loop.create_server(lambda: _Connection(config, state, most), sock=listener)
+        # Its backlog is also how many asyncio takes in one go. Where no descriptor is left it tells of each
+        # of them, and tries them all again for each.
+        made = await loop.create_server(lambda: _Connection(config, state, most), sock=listener, backlog=1)
+        listener.listen(BACKLOG)
         self._servers.append((made, state))
 
     async def aclose(self) -> None:

@@ -25,7 +25,8 @@ _LONGEST_PATH = 107
 _PATIENCE = 2.0
 """Real seconds that whoever may listen on a socket gets to take a connection."""
 
-_BACKLOG = 128
+BACKLOG = 128
+"""Connections that may wait to be taken."""
 
 _OWN, _SHARED = 0o600, 0o660
 
@@ -90,7 +91,7 @@ def control_socket(settings: Settings) -> ControlSocket:
         if group is not None:
             _share(settings, path, group)
         listener.setblocking(False)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except BaseException:
         made.remove()
         listener.close()
@@ -108,7 +109,7 @@ def tcp_socket(address: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((address, port))
         listener.setblocking(False)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         shown = f"[{address}]:{port}" if family == socket.AF_INET6 else f"{address}:{port}"
