@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "flowsched"
 
 ROWS = {
     "model": 1, "errors": 1, "clock": 1,
-    "durations": 2, "near": 2, "cron": 2, "events": 2, "causes": 2, "traceparent": 2,
+    "durations": 2, "near": 2, "hosts": 2, "cron": 2, "events": 2, "causes": 2, "traceparent": 2,
     "blackouts": 3,
     "timeline": 4, "admission": 4, "retry": 4,
     "review": 5, "audit": 5, "config": 5, "enos": 5, "git": 5, "ledger": 5,
@@ -28,7 +28,7 @@ ASIDE = {"simulator": {"clock", "model", "errors"}}
 """The simulator stands beside the house: it must not know the client it is to judge."""
 
 PURE = ["model.py", "errors.py", "events.py", "causes.py", "traceparent.py",
-        "durations.py", "near.py", "timeline.py", "admission.py",
+        "durations.py", "near.py", "hosts.py", "timeline.py", "admission.py",
         "retry.py", "audit.py", "cron/blocks.py",
         "cron/evaluator.py", "cron/fields.py", "cron/words.py", "config/parser.py", "ledger/transitions.py",
         "runner/unfinished.py", "config/points.py", "cron/lint.py",

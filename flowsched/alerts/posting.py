@@ -14,8 +14,8 @@ import httpx
 from flowsched import __version__
 from flowsched.alerts.threads import AllHang, Threads
 from flowsched.alerts.tries import Tried, answered
-from flowsched.config.urls import is_loopback
 from flowsched.enos.authorities import tls_context, why_unusable
+from flowsched.hosts import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

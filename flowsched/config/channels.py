@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowsched.config.templates import TEXTS, VALUES, check_template
-from flowsched.config.urls import is_loopback, plain_url
+from flowsched.config.urls import plain_url
 from flowsched.config.values import FAULTY, typed_values
 from flowsched.errors import Refused
+from flowsched.hosts import is_loopback
 from flowsched.model import (
     TOLD_OF,
     AlertKind,

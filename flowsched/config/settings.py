@@ -15,10 +15,11 @@ from flowsched.config.files import content_of
 from flowsched.config.findings import Findings, Unusable
 from flowsched.config.reader import read
 from flowsched.config.schema import settings_schema
-from flowsched.config.urls import HIGHEST_PORT, address_of, gateway, plain_url
+from flowsched.config.urls import HIGHEST_PORT, gateway, plain_url
 from flowsched.config.values import typed_values
 from flowsched.durations import between
 from flowsched.errors import ConfigError, Refused
+from flowsched.hosts import address_of
 from flowsched.model import FIRES_A_DAY, MAX_CHANGE, Limits, SecretSource, Settings, Source, Target
 
 if TYPE_CHECKING:

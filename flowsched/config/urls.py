@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from flowsched.errors import Refused
+from flowsched.hosts import address_of, is_loopback
 
 HIGHEST_PORT = 65_535
 
@@ -52,17 +52,3 @@ def _is_host(host: str) -> bool:
     if not host.startswith("["):
         return all(_LABEL.fullmatch(label) for label in host.split("."))
     return address_of(host) is not None
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine: `localhost`, or an address of the loopback."""
-    address = address_of(host)
-    return host.lower() == "localhost" or (address is not None and address.is_loopback)
-
-
-def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the IP address that a host is, with or without brackets; None: it is a name."""
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies_environment
@@ -11,6 +10,7 @@ from urllib.request import getproxies_environment
 from flowsched.enos.authorities import tls_context
 from flowsched.enos.proxies import proxy_for
 from flowsched.errors import ConfigError, Problem
+from flowsched.hosts import is_loopback
 
 if TYPE_CHECKING:
     import ssl
@@ -70,16 +70,9 @@ def _checked_url(target: Target) -> SplitResult:
         host, _ = url.hostname or "", url.port
     except ValueError as error:
         raise _problem(target, "url", f"not a URL: {error}", allowed) from None
-    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(host)):
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
         raise _problem(target, "url", "secrets would travel unencrypted", allowed)
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _tls_context(target: Target) -> ssl.SSLContext:
