@@ -20,9 +20,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from flowsched import timeline
 from flowsched.engine import Engine, engine
 from flowsched.engine.alarms import LOOK_AGAIN, Alarm
-from flowsched.engine.engine import FAULT_PAUSE, LEDGER_PAUSE, MOST_ROWS, _Edit
+from flowsched.engine.engine import FAULT_PAUSE, MOST_ROWS, _Edit
 from flowsched.errors import LedgerError
-from flowsched.ledger import Ledger
+from flowsched.ledger import LEDGER_PAUSE, Ledger
 from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule, Source, Timing
 from tests.builders import RETRY, a_schedule
 from tests.fakes import HandClock, a_moment, eventually

@@ -14,9 +14,9 @@ from flowsched import audit, blackouts, cron
 from flowsched.admission import OTHER_BLACKOUT
 from flowsched.audit import Tally
 from flowsched.engine.alarms import LOOK_AGAIN
-from flowsched.engine.engine import FAULT_PAUSE, LEDGER_PAUSE, MOST_ROWS
+from flowsched.engine.engine import FAULT_PAUSE, MOST_ROWS
 from flowsched.errors import LedgerError
-from flowsched.ledger import Ledger
+from flowsched.ledger import LEDGER_PAUSE, Ledger
 from flowsched.model import (
     Blackout,
     CatchUp,

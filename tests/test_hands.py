@@ -14,10 +14,10 @@ import pytest
 from flowsched.control.history import NotFoundError, RunsWanted
 from flowsched.daemon import Daemon
 from flowsched.daemon import hands as hands_module
-from flowsched.daemon.hands import LEDGER_PAUSE, MOST_FIRES, Hands
+from flowsched.daemon.hands import MOST_FIRES, Hands
 from flowsched.errors import ConfigError, ControlRefusal, LedgerError, NoDaemon, Problem
 from flowsched.events import PausesChanged, RunMoved
-from flowsched.ledger import Ledger
+from flowsched.ledger import LEDGER_PAUSE, Ledger
 from flowsched.model import (
     ActionKind,
     Answer,

@@ -12,9 +12,8 @@ import pytest
 
 from flowsched.config import load_catalog
 from flowsched.errors import ConfigError, LedgerError, LedgerUnusable
-from flowsched.ledger import Ledger
+from flowsched.ledger import LEDGER_PAUSE, Ledger
 from flowsched.model import CatchUp, NextStep, Origin, Outcome, RunState, Timing
-from flowsched.runner.recorder import LEDGER_PAUSE
 from flowsched.runner.runner import FAULT_PAUSES, LONGEST_ATTEMPT, LOOK_AGAIN
 from tests.builders import RETRY, a_schedule, a_target, an_answer, closed, found, unclear
 from tests.desk import FIRE, Desk

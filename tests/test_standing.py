@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowsched.daemon import standing
 from flowsched.daemon.daemon import Held
 from flowsched.daemon.standing import Board
 from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.events import AlertDone, OverdueSeen, Reloaded, RunMoved
+from flowsched.ledger import LEDGER_PAUSE
 from flowsched.model import (
     MOST_SHOWN,
     Catalog,
@@ -228,8 +228,8 @@ async def test_a_ledger_in_trouble_is_asked_again_and_an_unusable_one_is_not(
     bench.books.open = [a_run_of(1, RunState.WAITING)]
     bench.keep()
     await eventually(lambda: bench.clock.sleeping)
-    assert bench.clock.sleeping == [standing.LEDGER_PAUSE]
-    bench.clock.advance(standing.LEDGER_PAUSE)
+    assert bench.clock.sleeping == [LEDGER_PAUSE]
+    bench.clock.advance(LEDGER_PAUSE)
     await eventually(lambda: bench.board.status().under_way)
 
     bench.books.errors = [LedgerUnusable("corrupt")]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowsched.errors import LedgerError, LedgerUnusable
+from flowsched.ledger import LEDGER_PAUSE
 from flowsched.model import FlowState, Outcome
-from flowsched.runner.recorder import LEDGER_PAUSE
 from flowsched.runner.watcher import AT_ONCE, LONGEST_PAUSE, SURELY_OVER
 from tests.builders import absent, an_answer, found, unclear
 from tests.desk import FIRE, INSTANCE, Desk, a_desk

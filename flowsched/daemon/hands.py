@@ -28,6 +28,7 @@ from flowsched.errors import (
     quoted,
 )
 from flowsched.events import PausesChanged, nobody
+from flowsched.ledger import LEDGER_PAUSE
 from flowsched.model import SHORT, Action, ActionKind, NextStep, Origin, Outcome, Phase, RunState, Scope
 from flowsched.near import did_you_mean
 from flowsched.ops.logs import stamp
@@ -65,10 +66,6 @@ MOST_FIRES = 10_000
 
 MOST_LOOKED_AT = 500_000
 """Fire times of one range, those included that are left out: of a schedule that fires each minute a year."""
-
-LEDGER_PAUSE = 5.0
-"""Seconds between two looks for a run that may have been claimed without an answer, and between two tries
-to record what was done."""
 
 END_WITHIN = 5.0
 """Real seconds that what is going on gets to end when the hands are closed."""

@@ -14,6 +14,7 @@ from flowsched.admission import is_over
 from flowsched.causes import Cause, cause_of
 from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.events import AlertDone, OverdueSeen, Reloaded, RunMoved
+from flowsched.ledger import LEDGER_PAUSE
 from flowsched.model import MOST_SHOWN, MessageState, RunState, Status, TargetStatus
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ log = logging.getLogger(__name__)
 
 NEXT = 10
 """Schedules whose next fire is shown."""
-
-LEDGER_PAUSE = 5.0
-"""Seconds until the ledger is asked again that would not tell."""
 
 _AT_ONCE = 200
 """Schedules whose last success is asked for at once, so that others get their turn with the ledger."""

@@ -41,6 +41,7 @@ from flowsched.engine.queue import ClaimQueue
 from flowsched.engine.threads import in_a_thread
 from flowsched.enos import milliseconds, predicted_instance
 from flowsched.errors import LedgerError, LedgerUnusable
+from flowsched.ledger import LEDGER_PAUSE
 from flowsched.model import Catalog, Cursor, NewRun, Origin, Overlap, RetryPolicy, RunState, Source
 from flowsched.retry import APART
 
@@ -56,9 +57,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-LEDGER_PAUSE = 5.0
-"""Seconds until due fires are offered again to a ledger that would not take them."""
 
 FAULT_PAUSE = 60.0
 """Seconds until what a fault of ours has stopped is tried again."""

@@ -4,6 +4,6 @@ The only room that knows SQL. `Ledger` is its door; all else here is private to 
 Importing it is cheap: SQLAlchemy is imported when a ledger is opened.
 """
 
-from flowsched.ledger.door import Ledger, LedgerReader
+from flowsched.ledger.door import LEDGER_PAUSE, Ledger, LedgerReader
 
-__all__ = ["Ledger", "LedgerReader"]
+__all__ = ["LEDGER_PAUSE", "Ledger", "LedgerReader"]

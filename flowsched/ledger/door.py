@@ -42,6 +42,9 @@ if TYPE_CHECKING:
         Watch,
     )
 
+LEDGER_PAUSE = 5.0
+"""Seconds until the ledger is asked again for what it would not do, or would not tell."""
+
 
 class LedgerReader:
     """The half of the door that only reads; it may be open beside a daemon that writes.

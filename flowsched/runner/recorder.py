@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flowsched.errors import LedgerError, LedgerRefusal, LedgerUnusable
 from flowsched.events import RunMoved, nobody
+from flowsched.ledger import LEDGER_PAUSE
 from flowsched.model import SHORT, RunState
 from flowsched.traceparent import trace_id
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-LEDGER_PAUSE = 5.0
-"""Seconds between two tries of what the ledger would not do."""
 
 _EXPECTED = ("blackout: ", "paused: ")
 """How the reasons begin for which somebody wanted a fire to be skipped."""
