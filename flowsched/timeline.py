@@ -29,7 +29,6 @@ _LOOKS = 10
 _A_YEAR = timedelta(days=366)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_BITS = 64
 
 
 def fire_times(timing: Timing, after: datetime) -> Iterator[datetime]:
@@ -157,10 +156,19 @@ def due_time(schedule: Schedule, fire_time: datetime, following: datetime | None
     is none). Before `following`, and less than the jitter after the fire time; without jitter the fire time.
     """
     room = schedule.jitter if following is None else min(schedule.jitter, following - fire_time)
-    seed = f"{schedule.id} {(fire_time - _EPOCH) // _MILLISECOND}"
-    drawn = int.from_bytes(sha256(seed.encode()).digest()[: _BITS // 8])
+    at = (fire_time - _EPOCH) // _MILLISECOND
+    (due,) = due_times(schedule.id, ((at, room // _MILLISECOND, b"%d" % at),))
+    return fire_time + (due - at) * _MILLISECOND
+
+
+def due_times(schedule_id: str, fires: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """Return when each of some fires is due, as `due_time`, in milliseconds since 1970.
+
+    Of each fire: when it goes out, jitter aside; how much room jitter has; the first of these in digits.
+    """
+    start, read = f"{schedule_id} ".encode(), int.from_bytes
     # A share of drawn / 2**64, in whole numbers: as a float the largest would be 1, and all of the room.
-    return fire_time + ((room // _MILLISECOND * drawn) >> _BITS) * _MILLISECOND
+    return [at + (room * read(sha256(start + seed).digest()[:8]) >> 64) for at, room, seed in fires]
 
 
 def fires(schedules: Iterable[Schedule], *, after: datetime, until: datetime | None = None) -> Iterator[Fire]:

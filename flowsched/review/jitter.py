@@ -1,10 +1,9 @@
-"""When fires with jitter are due: of many at a time what `timeline.due_time` says of one, in milliseconds."""
+"""The fires of a schedule that jitter moves, as `timeline.due_times` takes them."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +12,7 @@ from flowsched.review import outgoing
 from flowsched.review.footprints import minute_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from flowsched.model import Schedule
     from flowsched.review.footprints import Footprints
@@ -26,14 +25,14 @@ _by_at = attrgetter("at")
 
 
 class Going(NamedTuple):
-    """A fire that jitter moves."""
+    """A fire that jitter moves, in milliseconds since 1970."""
 
     at: int
     """When it goes out, jitter aside."""
     room: int
     """It is less than this later."""
     seed: bytes
-    """What is drawn by, beside the id of its schedule."""
+    """`at` in digits, written once for all schedules that share the fire."""
 
 
 def number(instant: datetime) -> int:
@@ -48,12 +47,6 @@ def going(schedule: Schedule, begin: datetime, footprints: Footprints) -> list[G
     what comes after it bounds no room.
     """
     return sorted(_going(schedule, begin, footprints))
-
-
-def due(schedule_id: str, fires: Iterable[Going]) -> list[int]:
-    """Return when each of some fires is due."""
-    start, read = f"{schedule_id} ".encode(), int.from_bytes
-    return [at + (room * read(sha256(start + seed).digest()[:8]) >> 64) for at, room, seed in fires]
 
 
 def within(fires: list[Going], begin: int, end: int) -> list[Going]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
-from flowsched import cron
+from flowsched import cron, timeline
 from flowsched.cron.blocks import DAY, ones
 from flowsched.review import jitter, outgoing
 from flowsched.review.footprints import Footprints, likeness
@@ -186,7 +186,7 @@ class Tally:
         """Return the minutes in which those of some fires are due that are counted."""
         first = jitter.number(self._horizon.first)
         after, until = jitter.number(self._after), jitter.number(self._jittered_until)
-        due = jitter.due(schedule.id, going)
+        due = timeline.due_times(schedule.id, going)
         return [(at - first) // jitter.MINUTE for at in due if after < at <= until]
 
     def _minutes(self, target: str | None) -> dict[datetime, int]:
