@@ -331,10 +331,10 @@ async def test_a_secret_on_a_disk_that_hangs_is_told_by_where_it_is(
 
 HANGING = """
 import asyncio, threading, sys
-from flowsched.alerts.threads import Threads
+from flowsched.threads import Threads
 async def main():
     try:
-        await Threads(1).do(threading.Event().wait, 0.1)
+        await Threads("alerts", 1).do(threading.Event().wait, 0.1)
     except TimeoutError:
         sys.stdout.write("left")
 asyncio.run(main())

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "flowsched"
 
 ROWS = {
-    "model": 1, "errors": 1, "clock": 1,
+    "model": 1, "errors": 1, "clock": 1, "threads": 1,
     "durations": 2, "near": 2, "hosts": 2, "cron": 2, "events": 2, "causes": 2, "traceparent": 2,
     "blackouts": 3,
     "timeline": 4, "admission": 4, "retry": 4,

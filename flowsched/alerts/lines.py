@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from flowsched.alerts.messages import document, filled, slack_text
 from flowsched.alerts.posting import ALL_HANG, Post
-from flowsched.alerts.threads import AllHang
 from flowsched.alerts.tries import Tried
 from flowsched.config import read_secret
 from flowsched.errors import SecretError
 from flowsched.model import Command, Email, SecretSource, Slack, Webhook
+from flowsched.threads import AllHang
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flowsched.alerts.threads import Threads
     from flowsched.clock import Clock
     from flowsched.model import Alerts, Channel, Message
+    from flowsched.threads import Threads
 
 log = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from flowsched.alerts.messages import document, mail_subject, text
 from flowsched.alerts.posting import ALL_HANG
-from flowsched.alerts.threads import AllHang
 from flowsched.alerts.tries import Tried
 from flowsched.enos.authorities import tls_context, why_unusable
 from flowsched.model import Tls
+from flowsched.threads import AllHang
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from flowsched.alerts.threads import Threads
     from flowsched.model import Email, Message
+    from flowsched.threads import Threads
 
 STEP_TIMEOUT = 10.0
 TIMEOUT = 40.0

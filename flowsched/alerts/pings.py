@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from flowsched.alerts.lines import secret_of
 from flowsched.alerts.pinging import address, ping_of, run_uuid
 from flowsched.alerts.posting import ALL_HANG, Post
-from flowsched.alerts.threads import AllHang
 from flowsched.alerts.tries import Tried
 from flowsched.errors import LedgerError, SecretError
 from flowsched.model import Origin
+from flowsched.threads import AllHang
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from flowsched import __version__
-from flowsched.alerts.threads import AllHang, Threads
 from flowsched.alerts.tries import Tried, answered
 from flowsched.enos.authorities import tls_context, why_unusable
 from flowsched.hosts import is_loopback
+from flowsched.threads import AllHang, Threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Post:
         """
         for name in ("httpx", "httpcore"):  # at INFO and DEBUG they log whole URLs and headers
             logging.getLogger(name).setLevel(logging.WARNING)
-        self.threads = Threads(most)
+        self.threads = Threads("flowsched-alerts", most)
         self._ca_file = ca_file
         self._environment_proxy = environment_proxy
         self._context: ssl.SSLContext | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowsched.daemon.reading import Course
 from flowsched.errors import FlowschedError
+from flowsched.threads import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,29 +70,9 @@ class Disk:
 
 def _begun(read: Callable[[Course], T], course: Course) -> asyncio.Future[T]:
     """Begin to read, and return what will come of it."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-    answer.add_done_callback(lambda it: it.cancelled() or it.exception())  # nobody may be left to look
-
-    def run() -> None:
-        try:
-            result, fault = [read(course)], None
-        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-            result, fault = [], error
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(_answer, answer, result, fault)
-
     try:
-        threading.Thread(target=run, name="flowsched-disk", daemon=True).start()
+        answer = begun("flowsched-disk", partial(read, course))
     except RuntimeError as error:
         raise Unanswered(f"cannot be read: {error}") from None
+    answer.add_done_callback(lambda it: it.cancelled() or it.exception())  # nobody may be left to look
     return answer
-
-
-def _answer(answer: asyncio.Future[T], result: list[T], fault: Exception | None) -> None:
-    if answer.done():
-        return
-    if fault is not None:
-        answer.set_exception(fault)
-    else:
-        answer.set_result(result[0])

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from flowsched.alerts.telling import Telling
 from flowsched.control.words import sentence
-from flowsched.daemon.aside import Aside
 from flowsched.daemon.daemon import Daemon
 from flowsched.daemon.gateways import gateway_of
 from flowsched.daemon.hands import Hands, revision_on_disk
@@ -26,6 +25,7 @@ from flowsched.errors import LedgerUnusable
 from flowsched.ops.metrics import Metrics
 from flowsched.ops.notify import Systemd
 from flowsched.ops.traces import Spans
+from flowsched.threads import Aside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

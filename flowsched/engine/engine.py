@@ -38,12 +38,12 @@ from flowsched.admission import (
 from flowsched.engine.alarms import Alarm, Executor, Scheduler, alarms_of, calendars_of
 from flowsched.engine.outlook import Outlook, first_out
 from flowsched.engine.queue import ClaimQueue
-from flowsched.engine.threads import in_a_thread
 from flowsched.enos import milliseconds, predicted_instance
 from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.ledger import LEDGER_PAUSE
 from flowsched.model import Catalog, Cursor, NewRun, Origin, Overlap, RetryPolicy, RunState, Source
 from flowsched.retry import APART
+from flowsched.threads import in_a_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
