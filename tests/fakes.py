@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -171,6 +173,20 @@ async def time_passes(clock: HandClock, by: timedelta | float, quiet: Callable[[
         await quiet()
     clock.advance(max(0.0, end - clock.monotonic()))
     await quiet()
+
+
+@asynccontextmanager
+async def look_ups_that_hang() -> AsyncIterator[None]:
+    """Have all threads that the loop has for look-ups of names hang; the block fails after 10 s."""
+    released = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        pool.submit(released.wait, 30)
+        try:
+            async with asyncio.timeout(10):
+                yield
+        finally:
+            released.set()
 
 
 async def all_have_run() -> None:

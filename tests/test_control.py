@@ -37,6 +37,7 @@ from flowsched.model import (
     TargetStatus,
 )
 from tests.builders import a_run
+from tests.fakes import look_ups_that_hang
 from tests.wheel import HEALTH, NOW, PAUSE, RELOAD, REVISION, RemarkingWheel, a_status, an_upcoming
 
 HALF_TWO = datetime(2026, 11, 21, 2, 30, tzinfo=UTC)
@@ -209,6 +210,12 @@ async def test_that_there_is_no_daemon_is_no_answer() -> None:
 
     with pytest.raises(NoDaemon, match="there is none"):
         await ask("GET", "/v1/status", wheel=wheel)
+
+
+async def test_what_is_shown_waits_for_no_look_up_of_a_name() -> None:
+    async with look_ups_that_hang():
+        assert (await ask("GET", "/v1/status", {"last_success": "true"}))[0] == 200
+        assert (await ask("GET", "/v1/runs"))[0] == 200
 
 
 def test_a_run_is_plain_with_its_spans_in_seconds() -> None:

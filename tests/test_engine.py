@@ -6,9 +6,7 @@ import asyncio
 import itertools
 import random
 import sqlite3
-import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,7 +23,7 @@ from flowsched.errors import LedgerError
 from flowsched.ledger import LEDGER_PAUSE, Ledger
 from flowsched.model import Catalog, CatchUp, Origin, Run, RunState, Schedule, Source, Timing
 from tests.builders import RETRY, a_schedule
-from tests.fakes import HandClock, a_moment, eventually
+from tests.fakes import HandClock, a_moment, eventually, look_ups_that_hang
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -167,17 +165,9 @@ async def test_whatever_a_claim_made_final_is_told_whenever_the_engine_is_stoppe
 
 
 async def test_an_edit_needs_none_of_the_threads_that_look_ups_may_have(desk: Desk) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        asyncio.get_running_loop().set_default_executor(pool)
-        over = threading.Event()
-        hanging = asyncio.create_task(asyncio.to_thread(over.wait, 30))
-        try:
-            async with asyncio.timeout(10):
-                await desk.apply(a_schedule("a"))
-                await desk.apply(a_schedule("a", "0 13 * * *"), revision="r2")
-        finally:
-            over.set()
-            await hanging
+    async with look_ups_that_hang():
+        await desk.apply(a_schedule("a"))
+        await desk.apply(a_schedule("a", "0 13 * * *"), revision="r2")
 
     assert desk.engine.next_fire() == datetime(2026, 3, 10, 13, tzinfo=UTC)
 

@@ -32,7 +32,7 @@ from flowsched.model import (
     Scope,
 )
 from tests.builders import a_new_run, a_schedule, an_answer, closed
-from tests.fakes import HandClock, ScriptedGateway, a_moment, eventually
+from tests.fakes import HandClock, ScriptedGateway, a_moment, eventually, look_ups_that_hang
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -376,6 +376,13 @@ async def test_fires_of_a_range_have_the_run_that_counts(room: Room) -> None:
 
     assert [time.hour for time, _ in found] == [7, 8, 9, 10]
     assert [run and run.id for _, run in found] == [None, missed.id, other.id, newest.id]
+
+
+async def test_fires_of_a_range_wait_for_no_look_up_of_a_name(room: Room) -> None:
+    async with look_ups_that_hang():
+        found = await room.hands.fires("hourly", NOON, NOON + 60 * MINUTE, 1)
+
+    assert len(found) == 1
 
 
 def a_row(time: datetime, **more: Any) -> NewRun:

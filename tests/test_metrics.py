@@ -35,7 +35,7 @@ from flowsched.model import (
 )
 from flowsched.ops import successes
 from tests.builders import RETRY, T0, a_new_run, a_run, a_schedule, an_answer, closed
-from tests.fakes import a_moment, time_passes
+from tests.fakes import a_moment, look_ups_that_hang, time_passes
 from tests.monitored import STATUS, Monitored, a_pause, a_watch, everything, first_byte, promtool
 from tests.test_daemon import Plant
 
@@ -250,6 +250,14 @@ async def test_the_next_fire_after_the_last_success_is_expected_with_all_its_tim
     assert await seen.expected() == due.timestamp()
     seen.stands(last_success={"nightly": T0 + NIGHT})
     assert await seen.expected() == (due + 3 * DAY).timestamp()
+
+
+async def test_what_is_expected_waits_for_no_look_up_of_a_name() -> None:
+    seen = Monitored(a_schedule())
+    seen.knows(a_term())
+
+    async with look_ups_that_hang():
+        assert await seen.expected() is not None
 
 
 async def test_a_fire_that_failed_or_was_missed_is_still_expected() -> None:

@@ -25,7 +25,7 @@ from flowsched.daemon.reading import Course, look_at, read_first, read_settled
 from flowsched.daemon.reloads import MOST_LOGGED, RELOAD_PAUSE
 from flowsched.errors import ConfigError, LedgerError
 from flowsched.model import ReloadOutcome
-from tests.fakes import HandClock, a_moment, eventually
+from tests.fakes import HandClock, a_moment, eventually, look_ups_that_hang
 from tests.reloading import House, Meddled, a_file, a_house, settings_in
 from tests.repositories import Work
 
@@ -549,6 +549,17 @@ async def test_schedules_stay_in_force_and_fire_while_the_disk_hangs(
     assert refused.problems == (f"{house.settings.schedules}: cannot be read: no answer within 0.3 s",)
     assert again.problems == (f"{house.settings.schedules}: cannot be read: an earlier reading still hangs",)
     assert (hang.begun, house.in_force) == (1, ["a1", "b1"])
+
+
+async def test_a_reload_needs_none_of_the_threads_that_look_ups_may_have(
+    house: House, schedules: Path
+) -> None:
+    async with look_ups_that_hang():
+        await house.start()
+        write(schedules, a=a_file("a1", "a2"))
+        reload = await house.reload()
+
+    assert (reload.outcome, house.in_force) == (ReloadOutcome.APPLIED, ["a1", "a2", "b1"])
 
 
 async def test_a_folder_that_vanishes_and_comes_back(house: House, tmp_path: Path, schedules: Path) -> None:

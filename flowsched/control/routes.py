@@ -5,7 +5,6 @@ The server answers with it, and so do commands that work without a daemon, in th
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -44,6 +43,7 @@ from flowsched.errors import (
 )
 from flowsched.model import MANUAL_ORIGINS, Origin, RunState, Scope
 from flowsched.ops.logs import stamp
+from flowsched.threads import in_a_thread
 
 if TYPE_CHECKING:
     from flowsched.control.ports import Wheel
@@ -135,7 +135,7 @@ async def _status(wheel: Wheel, body: Body, _: str) -> Document:
     if not wanted:
         return status_document(status)
     # As long as the catalog: beside the loop, where fires wait for nobody.
-    return await asyncio.to_thread(status_document, status, last_success=True)
+    return await in_a_thread(status_document, status, last_success=True)
 
 
 async def _reload(wheel: Wheel, body: Body, by: str) -> Document:
@@ -209,7 +209,7 @@ async def _runs(wheel: Wheel, body: Body, _: str) -> Document:
         attempts=optional(body, "attempts", yes_or_no) is True,
     )
     # There may be thousands of them: beside the loop, where fires wait for nobody.
-    return {"runs": await asyncio.to_thread(found_documents, await wheel.runs(wanted))}
+    return {"runs": await in_a_thread(found_documents, await wheel.runs(wanted))}
 
 
 async def _actions(wheel: Wheel, body: Body, _: str) -> Document:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import socket
@@ -16,8 +15,10 @@ from flowsched.events import nobody
 from flowsched.model import MAX_CHANGE, SHORT, Catalog, Phase, ReloadOutcome, RunState
 from flowsched.review.guard import MassChange, enabled_timings, mass_change
 from flowsched.runner import Runner
+from flowsched.threads import in_a_thread
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
     from datetime import datetime, timedelta
 
@@ -125,7 +126,7 @@ class Daemon:
             log.info("catalog unchanged", extra={"revision": catalog.revision})
             self._catalog, self._held = catalog, None
             return ReloadOutcome.UNCHANGED
-        change = await asyncio.to_thread(self._mass_change_by, catalog)
+        change = await in_a_thread(self._mass_change_by, catalog)
         await self._work_out(catalog)
         if change is None:
             await self._apply(catalog, "catalog applied")
@@ -200,7 +201,7 @@ class Daemon:
     async def _work_out(self, catalog: Catalog) -> None:
         """Have the closed times worked out beside the loop, where fires wait for nobody."""
         schedules, now = catalog.schedules.values(), self._clock.now()
-        await asyncio.to_thread(timeline.work_out_blackouts, schedules, now)
+        await in_a_thread(timeline.work_out_blackouts, schedules, now)
 
     async def _apply(self, catalog: Catalog, event: str, **more: object) -> None:
         await self.engine.apply(catalog)

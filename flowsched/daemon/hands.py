@@ -33,6 +33,7 @@ from flowsched.model import SHORT, Action, ActionKind, NextStep, Origin, Outcome
 from flowsched.near import did_you_mean
 from flowsched.ops.logs import stamp
 from flowsched.runner.overlap import CANCEL_TIMEOUT
+from flowsched.threads import in_a_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -220,7 +221,7 @@ class Hands:
         if from_ >= to:
             raise ControlRefusal(f"the range ends at {stamp(to)}, before it begins at {stamp(from_)}")
         # Blackouts may take long to work out, and fires wait for nobody.
-        times = await asyncio.to_thread(_fire_times, schedule, from_, to, every)
+        times = await in_a_thread(_fire_times, schedule, from_, to, every)
         if times:
             await self._require_on_record(times[0])
         found: dict[datetime, Run | None] = dict.fromkeys(times)

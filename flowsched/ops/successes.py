@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowsched import timeline
 from flowsched.admission import Pauses, same_timing
 from flowsched.events import RunMoved
 from flowsched.model import RunState
+from flowsched.threads import in_a_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,7 +100,7 @@ class Successes:
             wanted = [one for one in self._wanted(some, pauses, status) if self._is_news(*one)]
             await self._clock.sleep(breath)
             if wanted:
-                self._expected.update(await asyncio.to_thread(ahead.of, wanted))
+                self._expected.update(await in_a_thread(ahead.of, wanted))
             breath = BREATH if wanted else 0.0
         self._past = ()  # what they covered is noted, and those that last are in the status
 
