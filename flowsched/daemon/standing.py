@@ -6,7 +6,6 @@ import heapq
 import logging
 from asyncio import Event as Flag
 from collections import Counter, deque
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from flowsched import __version__
@@ -18,7 +17,7 @@ from flowsched.ledger import LEDGER_PAUSE
 from flowsched.model import MOST_SHOWN, MessageState, RunState, Status, TargetStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from flowsched.clock import Clock
@@ -249,7 +248,9 @@ class Board:
         schedules = self._daemon.catalog.schedules
         gone = self._looked_up - schedules.keys()
         self._looked_up -= gone
-        for some in _in_parts(sorted(schedules.keys() - self._looked_up), _AT_ONCE):
+        new = sorted(schedules.keys() - self._looked_up)
+        for first in range(0, len(new), _AT_ONCE):
+            some = new[first : first + _AT_ONCE]
             for id_, fire_time in (await self._ledger.last_successes(some)).items():
                 self._note_success(id_, fire_time)
             self._looked_up.update(some)
@@ -295,9 +296,3 @@ def _target_status(name: str, target: Target) -> TargetStatus:
         clock_offset=target.clock_offset,
         clock_is_off=target.clock_is_off,
     )
-
-
-def _in_parts(ids: Iterable[str], size: int) -> Iterator[list[str]]:
-    rest = iter(ids)
-    while part := list(islice(rest, size)):
-        yield part

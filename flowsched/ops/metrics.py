@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -16,7 +15,7 @@ from flowsched.ops.successes import Successes
 from flowsched.ops.tallies import Tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client import Metric
 
@@ -86,7 +85,9 @@ class Metrics:
         """Take up what the ledger knows: terms in force, pauses, what was skipped. Raises LedgerError."""
         terms, kept_from = await ledger.terms_in_force(), await ledger.kept_from()
         since = {id_: term.from_at for id_, term in terms.items() if id_ in self._catalog().schedules}
-        for some in _in_parts(since, successes.AT_ONCE):
+        ids = list(since)
+        for first in range(0, len(ids), successes.AT_ONCE):
+            some = ids[first : first + successes.AT_ONCE]
             triggered = await ledger.last_successes(some)
             after = {id_: triggered.get(id_, since[id_]) for id_ in some}
             self._successes.skipped(await ledger.last_skips(after))
@@ -107,12 +108,6 @@ class Metrics:
             return 0
         pauses, schedules = Pauses(lasting), self._catalog().schedules.values()
         return sum(each.enabled and bool(pauses.of(each)) for each in schedules)
-
-
-def _in_parts(ids: Iterable[str], size: int) -> Iterator[list[str]]:
-    rest = iter(ids)
-    while part := list(islice(rest, size)):
-        yield part
 
 
 class _Standing:
