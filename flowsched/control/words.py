@@ -63,24 +63,24 @@ def ailments(health: Health) -> tuple[str, ...]:
     return (f"not alive: loop late by {health.loop_lag:.1f} s, ledger {ledger}, {alarms}",)
 
 
+def _unwell(status: Status) -> Iterator[str]:
+    yield from ailments(status.health)
+    if status.health.ledger_error:
+        yield _in_trouble(status.health.ledger_error)
+    if status.overdue:
+        yield _overdue(status)
+
+
 def _unready(status: Status) -> Iterator[str]:
     if status.phase is not Phase.RUNNING:
         yield f"the daemon is {status.phase}"
     if not status.revision:
         yield "no catalog is in force"
-    yield from ailments(status.health)
-    if status.health.ledger_error:
-        yield _in_trouble(status.health.ledger_error)
-    if status.overdue:
-        yield _overdue(status)
+    yield from _unwell(status)
 
 
 def _needs(status: Status) -> Iterator[str]:
-    yield from ailments(status.health)
-    if status.health.ledger_error:
-        yield _in_trouble(status.health.ledger_error)
-    if status.overdue:
-        yield _overdue(status)
+    yield from _unwell(status)
     if doubtful := status.counts.get(RunState.IN_DOUBT, 0):
         yield f"{_counted(doubtful, 'run')} in doubt"
     if status.held:
