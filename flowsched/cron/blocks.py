@@ -121,6 +121,14 @@ def minutes_between(begin: int, end: int) -> Iterator[Block]:
         yield Block(_bits(0, end % DAY), 1 << last)
 
 
+def union(parts: Iterable[int]) -> int:
+    """Return the bits that are set in any of some numbers."""
+    whole = 0
+    for part in parts:
+        whole |= part
+    return whole
+
+
 def ones(bits: int) -> Iterator[int]:
     """Yield the numbers of the bits that are set, upwards."""
     while bits:
@@ -186,17 +194,17 @@ def _stretches(zone: ZoneInfo, first: datetime, days: int) -> list[_Stretch]:
 
 
 def _times(fields: Fields) -> int:
-    minutes = _union(1 << minute for minute in fields.minute.values)
-    return _union(minutes << 60 * hour for hour in fields.hour.values)
+    minutes = union(1 << minute for minute in fields.minute.values)
+    return union(minutes << 60 * hour for hour in fields.hour.values)
 
 
 def _dates(fields: Fields, calendar: _Calendar) -> int:
-    days = _union(calendar.days[day] for day in fields.day.values)
+    days = union(calendar.days[day] for day in fields.day.values)
     if fields.day.nths:
         days |= calendar.last
-    weekdays = _union(calendar.weekdays[weekday] for weekday in fields.weekday.values)
-    weekdays |= _union(calendar.nths[nth.weekday or 0, nth.number] for nth in fields.weekday.nths)
-    months = _union(calendar.months[month] for month in fields.month.values)
+    weekdays = union(calendar.weekdays[weekday] for weekday in fields.weekday.values)
+    weekdays |= union(calendar.nths[nth.weekday or 0, nth.number] for nth in fields.weekday.nths)
+    months = union(calendar.months[month] for month in fields.month.values)
     return months & (days | weekdays if fields.either_day else days & weekdays)
 
 
@@ -226,10 +234,3 @@ def _calendar(first: datetime, count: int) -> _Calendar:
 
 def _bits(first: int, end: int) -> int:
     return (1 << end) - (1 << first)
-
-
-def _union(parts: Iterable[int]) -> int:
-    whole = 0
-    for part in parts:
-        whole |= part
-    return whole

@@ -7,10 +7,10 @@ from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from flowsched.cron.blocks import ones
+from flowsched.cron.blocks import ones, union
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from flowsched.cron import Block
 
@@ -88,7 +88,7 @@ def _with_any(holders: Mapping[int, int]) -> Callable[[int], int]:
 
 
 def _looked_through(holders: Mapping[int, int]) -> Callable[[int], int]:
-    return lambda wanted: _union(blocks for bits, blocks in holders.items() if bits & wanted)
+    return lambda wanted: union(blocks for bits, blocks in holders.items() if bits & wanted)
 
 
 def _looked_up(holders: Mapping[int, int]) -> Callable[[int], int]:
@@ -96,11 +96,4 @@ def _looked_up(holders: Mapping[int, int]) -> Callable[[int], int]:
     for bits, blocks in holders.items():
         for each in ones(bits):
             having[each] |= blocks
-    return lambda wanted: _union(having[each] for each in ones(wanted))
-
-
-def _union(parts: Iterable[int]) -> int:
-    whole = 0
-    for part in parts:
-        whole |= part
-    return whole
+    return lambda wanted: union(having[each] for each in ones(wanted))
