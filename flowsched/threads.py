@@ -24,9 +24,14 @@ T = TypeVar("T")
 async def in_a_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Have it done by a thread of its own, and return or raise what comes of it.
 
-    Where the caller is cancelled, it goes on for nobody. Raises RuntimeError where no thread can be had.
+    Where the caller is cancelled, it goes on for nobody. Where no thread can be had, the loop waits for it:
+    this is for work that takes long, and does not hang.
     """
-    return await begun("flowsched-beside", partial(work, *args, **kwargs))
+    try:
+        answer = begun("flowsched-beside", partial(work, *args, **kwargs))
+    except RuntimeError:
+        return work(*args, **kwargs)
+    return await answer
 
 
 def begun(name: str, work: Callable[[], T]) -> asyncio.Future[T]:

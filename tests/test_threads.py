@@ -169,7 +169,18 @@ async def test_where_the_machine_has_no_thread_no_place_is_taken(monkeypatch: py
         patch.setattr(threading.Thread, "start", none_left)
         with pytest.raises(AllHang):
             await threads.do(int, 20)
-        with pytest.raises(RuntimeError, match="can't start new thread"):
-            await in_a_thread(int)
 
     assert await threads.do(int, 20) == 0
+
+
+async def test_work_that_takes_long_is_done_by_the_loop_where_no_thread_is_to_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+
+    assert await in_a_thread(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await in_a_thread(divmod, 7, 0)
