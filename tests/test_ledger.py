@@ -788,6 +788,43 @@ async def test_a_cursor_never_moves_back(ledger: Ledger) -> None:
     assert (await ledger.apply(catalog("r1", schedule("a")), LATER))["a"].at == NIGHT
 
 
+async def test_a_cursor_that_moves_twice_in_a_claim_stands_where_it_moved_last(ledger: Ledger) -> None:
+    await ledger.apply(catalog("r1", *map(schedule, "ab")), NIGHT)
+
+    await ledger.claim(
+        [],
+        [
+            Cursor("a", NIGHTLY, NIGHT + MINUTE, LATER),
+            Cursor("b", NIGHTLY, NIGHT + MINUTE),
+            Cursor("a", NIGHTLY, NIGHT + 2 * MINUTE),
+            Cursor("b", NIGHTLY, NIGHT),
+        ],
+    )
+
+    terms = await ledger.terms_in_force()
+    assert {id_: (term.cursor_at, term.deferred_until) for id_, term in terms.items()} == {
+        "a": (NIGHT + 2 * MINUTE, None),
+        "b": (NIGHT + MINUTE, None),
+    }
+
+
+async def test_a_claim_may_be_longer_than_a_statement(ledger: Ledger) -> None:
+    rows = [new_run(f"s{number:05}", flow=number) for number in range(1, 11_001)]
+
+    claimed = await ledger.claim([*rows, rows[0]], [])
+
+    assert [run.schedule_id for run in claimed] == [row.schedule_id for row in rows]
+
+
+async def test_a_claim_takes_any_text_of_a_reason(ledger: Ledger) -> None:
+    reason = "paused: \\u0000 \x00 'é' %s ? (ann)"
+
+    (claimed,) = await ledger.claim([new_run("a", state=RunState.SKIPPED, reason=reason)], [])
+
+    assert claimed.reason == reason
+    assert await ledger.run(claimed.id) == claimed
+
+
 @pytest.mark.parametrize("old", [replace(HOURLY, cron="6 * * * *"), replace(HOURLY, timezone="Asia/Tokyo")])
 async def test_a_cursor_of_an_old_timing_moves_nothing(ledger: Ledger, old: Timing) -> None:
     await ledger.apply(catalog("r1", schedule("a", HOURLY)), NIGHT)

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select, update
 from flowsched.errors import LedgerRefusal
 from flowsched.ledger import tables
 from flowsched.ledger.records import claimed_run, row_of, run_of
-from flowsched.ledger.runs import CLAIM
+from flowsched.ledger.runs import insert_new, key_of
 from flowsched.model import MANUAL_ORIGINS, RunState
 from flowsched.retry import AGAIN_BY_HAND
 
@@ -71,8 +71,7 @@ class ByHand:
             raise _refusal(found)
         if before is not None:
             return self._again(before, row)
-        inserted = self._connection.execute(CLAIM, [row_of(row)]).one()
-        return claimed_run(inserted.id, row)
+        return claimed_run(insert_new(self._connection, [row])[key_of(row)], row)
 
     def _again(self, before: Row[Any], row: NewRun) -> Run:
         new = {name: value for name, value in row_of(row).items() if name not in _KEPT}

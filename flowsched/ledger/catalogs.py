@@ -10,11 +10,12 @@ from flowsched import blackouts, cron
 from flowsched.admission import inheritors, renames
 from flowsched.ledger.actions import Actions
 from flowsched.ledger.records import applied_catalog_of, term_of
-from flowsched.ledger.tables import acceptances, catalogs, timings
+from flowsched.ledger.sqlite import as_rows, rows_of
+from flowsched.ledger.tables import acceptances, catalogs, microseconds, timings
 from flowsched.model import Cursor, Term
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Select
@@ -57,20 +58,24 @@ _RENEW = (
         blackout=bindparam("new_blackout"),
     )
 )
+_stands = rows_of(
+    "schedule_id", "cron", "timezone", "starts_at", "ends_at", "rules", "cursor_at", "deferred_until"
+)
 # A cursor of a timing that is no longer in force moves nothing, and none moves back. Timings are compared
 # as `admission.same_timing` does it.
 _ADVANCE = (
     update(timings)
     .where(
-        *_OF_SCHEDULE,
-        timings.c.cron == bindparam("of_cron"),
-        timings.c.timezone == bindparam("of_timezone"),
-        timings.c.starts_at.is_not_distinct_from(bindparam("of_start")),
-        timings.c.ends_at.is_not_distinct_from(bindparam("of_end")),
-        or_(timings.c.rules.in_((bindparam("of_rules"), "")), bindparam("of_rules") == ""),
-        timings.c.cursor_at <= bindparam("at"),
+        timings.c.schedule_id == _stands.c.schedule_id,
+        timings.c.until_at.is_(None),
+        timings.c.cron == _stands.c.cron,
+        timings.c.timezone == _stands.c.timezone,
+        timings.c.starts_at.is_not_distinct_from(_stands.c.starts_at),
+        timings.c.ends_at.is_not_distinct_from(_stands.c.ends_at),
+        or_(timings.c.rules.in_((_stands.c.rules, "")), _stands.c.rules == ""),
+        timings.c.cursor_at <= _stands.c.cursor_at,
     )
-    .values(cursor_at=bindparam("at"), deferred_until=bindparam("new_deferred_until"))
+    .values(cursor_at=_stands.c.cursor_at, deferred_until=_stands.c.deferred_until)
 )
 
 
@@ -117,21 +122,8 @@ class Catalogs:
 
     def advance(self, cursors: Sequence[Cursor]) -> None:
         """Move each cursor forward to its instant, where its timing is still in force, with what it holds."""
-        moves = [
-            {
-                "of_schedule": cursor.schedule_id,
-                "of_cron": cursor.timing.cron,
-                "of_timezone": cursor.timing.timezone,
-                "of_start": cursor.timing.starts_at,
-                "of_end": cursor.timing.ends_at,
-                "of_rules": cursor.timing.rules,
-                "at": cursor.at,
-                "new_deferred_until": cursor.deferred_until,
-            }
-            for cursor in cursors
-        ]
-        if moves:
-            self._connection.execute(_ADVANCE, moves)
+        for some in _each_once(cursors):
+            self._connection.execute(_ADVANCE, {"rows": as_rows([_stand(cursor) for cursor in some])})
 
     def terms(self) -> list[Term]:
         """Return all terms, oldest first."""
@@ -255,6 +247,32 @@ def _ending(term: Term, at: datetime, *, inherited: bool) -> dict[str, Any]:
     # What is accounted for stays within the term, also where the clock was set back since.
     until = term.cursor_at if inherited else max(at, term.cursor_at)
     return {"of_schedule": term.schedule_id, "at": until}
+
+
+def _each_once(cursors: Iterable[Cursor]) -> Iterator[Collection[Cursor]]:
+    """Cut cursors where a schedule comes again: in between nobody can tell in which order they are moved."""
+    some: dict[str, Cursor] = {}
+    for cursor in cursors:
+        if cursor.schedule_id in some:
+            yield some.values()
+            some = {}
+        some[cursor.schedule_id] = cursor
+    if some:
+        yield some.values()
+
+
+def _stand(cursor: Cursor) -> tuple[object, ...]:
+    timing = cursor.timing
+    return (
+        cursor.schedule_id,
+        timing.cron,
+        timing.timezone,
+        timing.starts_at and microseconds(timing.starts_at),
+        timing.ends_at and microseconds(timing.ends_at),
+        timing.rules,
+        microseconds(cursor.at),
+        cursor.deferred_until and microseconds(cursor.deferred_until),
+    )
 
 
 def _changeable(term: Term) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from flowsched.errors import LedgerRefusal
 from flowsched.ledger import tables, together
 from flowsched.ledger.records import claimed_run, row_of, run_of
 from flowsched.ledger.sqlite import insert_or_nothing
+from flowsched.ledger.tables import microseconds, stored
 from flowsched.ledger.transitions import ARROWS, BY_HAND, INITIAL_STATES, sources
 from flowsched.ledger.watches import Watches
 from flowsched.model import MANUAL_ORIGINS, NextStep, Origin, RunState
@@ -37,7 +38,6 @@ def is_in(state: RunState, runs: Any = _runs) -> ColumnElement[bool]:
     return condition
 
 
-CLAIM = insert_or_nothing(tables.runs).returning(_runs.id, _runs.schedule_id, _runs.fire_time, _runs.origin)
 _HAS_NO_INSTANCE_BY_HAND = and_(
     _held.c.origin.in_(sorted(MANUAL_ORIGINS)),
     _held.c.state == RunState.FAILED,
@@ -191,11 +191,10 @@ class Runs:
             _require_initial(row)
         if not rows:
             return []
-        inserted = self._connection.execute(CLAIM, [row_of(row) for row in rows])
-        ids = {(one.schedule_id, one.fire_time, one.origin): one.id for one in inserted}
+        ids = insert_new(self._connection, rows)
         collisions = self._skip_collisions(ids.values())
         # Popped, so that a key given twice is answered once.
-        found = ((row, ids.pop((row.schedule_id, row.fire_time, row.origin), None)) for row in rows)
+        found = ((row, ids.pop(key_of(row), None)) for row in rows)
         answers = (
             self._unbegun(row) if id_ is None else claimed_run(id_, _entered(row, collisions.get(id_)))
             for row, id_ in found
@@ -333,6 +332,20 @@ class Runs:
         return LedgerRefusal(
             f"run {run_id} is {row.state}{final}, with {row.attempts} attempts begun: {wish}"
         )
+
+
+def insert_new(connection: Connection, rows: Iterable[NewRun]) -> dict[tuple[str, int, str], int]:
+    """Insert or nothing; return the ids of those that are new, by `key_of` their rows."""
+    values = [row_of(row) for row in rows]
+    columns, stored_values = values[0].keys(), [stored(each.values()) for each in values]
+    returning = "schedule_id", "fire_time", "origin", "id"
+    inserted = insert_or_nothing(connection, tables.runs, columns, stored_values, returning)
+    return {(one.schedule_id, one.fire_time, one.origin): one.id for one in inserted}
+
+
+def key_of(row: NewRun) -> tuple[str, int, str]:
+    """Return what there is but one run of."""
+    return row.schedule_id, microseconds(row.fire_time), row.origin
 
 
 def _require_initial(row: NewRun) -> None:

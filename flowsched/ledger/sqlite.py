@@ -9,8 +9,9 @@ import sqlite3
 import stat
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
 from sqlalchemy import bindparam, column, create_engine, event, func, literal_column, make_url, select
@@ -21,10 +22,11 @@ from sqlalchemy.pool import NullPool
 from flowsched.errors import LedgerError, LedgerTaken, LedgerUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection, Subquery, Table
-    from sqlalchemy.dialects.sqlite import Insert
+    from sqlalchemy import ClauseElement, Connection, Row, Subquery, Table
+
+T = TypeVar("T")
 
 IDENTITY = "INTEGER NOT NULL PRIMARY KEY"
 """The type of a key that the database numbers by itself."""
@@ -43,8 +45,11 @@ _WAL_KEPT = 64 * 2**20
 
 It grows beyond that for as long as somebody reads one state of the ledger, as a backup of a big one does."""
 
+_VARIABLES = 32_766
+"""Parameters that SQLite takes in a statement."""
+
 _PAGE = 1_000
-"""Ids in one IN list; SQLite takes 32,766 parameters a statement."""
+"""Ids in one IN list."""
 
 _PRIMARY = 0xFF
 """The byte of a result code that is its kind; the others are the variety."""
@@ -81,9 +86,28 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str]] = {
 """The result codes that mean trouble with the file rather than with a statement."""
 
 
-def insert_or_nothing(table: Table) -> Insert:
-    """Return an INSERT that leaves out, without an error, each row whose key is taken."""
-    return sqlite.insert(table).on_conflict_do_nothing()
+def insert_or_nothing(
+    connection: Connection,
+    table: Table,
+    columns: Collection[str],
+    rows: Sequence[Sequence[object]],
+    returning: Iterable[str],
+) -> list[Row[Any]]:
+    """Insert rows, but for those whose key is taken, and return so much of the others, in any order.
+
+    The values are as they are stored. One step inserts many, as `rows_of` has it. The text is not
+    SQLAlchemy's, which takes longer to look at all the values than SQLite does to store them.
+    """
+    place = f"({', '.join('?' * len(columns))})"
+    inserted: list[Row[Any]] = []
+    for page in _cut(rows, _VARIABLES // len(columns)):
+        text = (
+            f"INSERT INTO {table.name} ({', '.join(columns)})"  # noqa: S608 - names of ours
+            f" VALUES {', '.join([place] * len(page))}"
+            f" ON CONFLICT DO NOTHING RETURNING {', '.join(returning)}"
+        )
+        inserted += connection.exec_driver_sql(text, tuple(chain.from_iterable(page))).all()
+    return inserted
 
 
 def rows_of(*names: str) -> Subquery:
@@ -111,9 +135,23 @@ def as_rows(rows: Sequence[Sequence[object]]) -> str:
     return text
 
 
+def text_of(statement: ClauseElement) -> str:
+    """Return a statement whose one parameter is `rows` as its text, for `exec_driver_sql`.
+
+    It is for what a burst executes again and again: each time SQLAlchemy would take longer than SQLite.
+    """
+    compiled = statement.compile(dialect=sqlite.dialect())
+    assert list(compiled.params) == ["rows"]  # noqa: S101 - any other would have to be bound as well
+    return str(compiled)
+
+
 def pages(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     """Cut ids into lists that one statement can take."""
-    return (ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE))
+    return _cut(ids, _PAGE)
+
+
+def _cut(rows: Sequence[T], length: int) -> Iterator[Sequence[T]]:
+    return (rows[start : start + length] for start in range(0, len(rows), length))
 
 
 def require_version(found: tuple[int, int, int]) -> None:

@@ -6,14 +6,16 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text
 from sqlalchemy.types import TypeDecorator
 
-from flowsched.model import RetryPolicy
+from flowsched.model import Origin, Overlap, RetryPolicy, RunState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from sqlalchemy import Dialect
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,6 +28,11 @@ def microseconds(at: datetime) -> int:
     if at.utcoffset() is None:
         raise ValueError(f"the ledger takes aware datetimes only; {at.isoformat()} has no zone")
     return (at - _EPOCH) // _MICROSECOND
+
+
+def stored(values: Iterable[object]) -> list[object]:
+    """Return values of the model as their columns have them."""
+    return [value if (how := _STORED.get(type(value))) is None else how(value) for value in values]
 
 
 class Instant(TypeDecorator[datetime]):
@@ -54,11 +61,15 @@ class Span(TypeDecorator[timedelta]):
 
     def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - its signature
         """Return the microseconds."""
-        return None if value is None else value // _MICROSECOND
+        return None if value is None else _span(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:  # noqa: ARG002 - its signature
         """Return the span."""
         return None if value is None else timedelta(microseconds=value)
+
+
+def _span(span: timedelta) -> int:
+    return span // _MICROSECOND
 
 
 class Policy(TypeDecorator[RetryPolicy]):
@@ -92,6 +103,16 @@ def _policy_from_json(text: str) -> RetryPolicy:
     spans = {name: timedelta(microseconds=fields[name]) for name in _POLICY_SPANS}
     return RetryPolicy(**(fields | spans))
 
+
+# What SQLite takes longest to find out is that a word of an enumeration is a text.
+_STORED: Mapping[type, Callable[[Any], object]] = {
+    datetime: microseconds,
+    timedelta: _span,
+    RetryPolicy: _policy_to_json,
+    Origin: str,
+    RunState: str,
+    Overlap: str,
+}
 
 metadata = MetaData()
 

@@ -9,7 +9,7 @@ from sqlalchemy import and_, insert, update
 from flowsched.errors import LedgerError
 from flowsched.ledger import tables
 from flowsched.ledger.moves import Begin, End
-from flowsched.ledger.sqlite import as_rows, rows_of
+from flowsched.ledger.sqlite import as_rows, rows_of, text_of
 from flowsched.ledger.tables import microseconds
 from flowsched.ledger.watches import Watches
 from flowsched.model import RunState
@@ -29,7 +29,7 @@ _THE_SAME = ("state", "attempts", "updated_at", "claimed_at")
 """Each write to a run changes one of these, or writes all that it changes: so it stands as it did."""
 
 _moves = rows_of("id", *(f"to_{name}" for name in _CHANGED), *(f"from_{name}" for name in _THE_SAME))
-_MOVE = (
+_MOVE = text_of(
     update(tables.runs)
     .where(
         _runs.id == _moves.c.id,
@@ -39,11 +39,11 @@ _MOVE = (
 )
 
 _begun = rows_of("run_id", "number", "started_at")
-_BEGIN = insert(tables.attempts).from_select(list(_begun.c.keys()), _begun.select())
+_BEGIN = text_of(insert(tables.attempts).from_select(list(_begun.c.keys()), _begun.select()))
 
 _CAME_OF_IT = ("ended_at", "outcome", "http_status", "code", "detail")
 _ended = rows_of("run_id", "number", *_CAME_OF_IT)
-_END = (
+_END = text_of(
     update(tables.attempts)
     .where(_attempts.run_id == _ended.c.run_id, _attempts.number == _ended.c.number)
     .values({name: _ended.c[name] for name in _CAME_OF_IT})
@@ -55,15 +55,15 @@ def write(connection: Connection, moved: Sequence[Moved]) -> None:
 
     Raises LedgerError where a run does not stand as it did before its move: then nothing written counts.
     """
-    written = connection.execute(_MOVE, {"rows": as_rows([_move_row(one) for one in moved])}).rowcount
+    written = connection.exec_driver_sql(_MOVE, (as_rows([_move_row(one) for one in moved]),)).rowcount
     if written != len(moved):
         raise LedgerError(f"{len(moved) - written} of {len(moved)} runs do not stand as they did")
     begun = [_begun_row(one.move) for one in moved if isinstance(one.move, Begin)]
     if begun:
-        connection.execute(_BEGIN, {"rows": as_rows(begun)})
+        connection.exec_driver_sql(_BEGIN, (as_rows(begun),))
     ended = [_ended_row(one.move) for one in moved if isinstance(one.move, End)]
     if ended:
-        connection.execute(_END, {"rows": as_rows(ended)})
+        connection.exec_driver_sql(_END, (as_rows(ended),))
     Watches(connection).start([one.after for one in moved if one.after.state is RunState.TRIGGERED])
 
 
