@@ -1,4 +1,4 @@
-"""The thread of a ledger: its end, whatever else hangs."""
+"""The thread of a ledger: what it takes at once, and its end, whatever else hangs."""
 
 from __future__ import annotations
 
@@ -77,6 +77,20 @@ async def test_an_end_that_was_given_up_goes_on_and_may_be_waited_for_again() ->
 
     assert session.closed.is_set()
     assert asked.result() == "done"
+
+
+async def test_what_is_asked_for_in_one_round_of_the_loop_is_handed_over_together() -> None:
+    session = Gated()
+    session.gate.set()
+    thread = LedgerThread("ledger", session)
+
+    first = thread.do(lambda _: "done")
+    began_with_the_first_alone = session.entered.wait(0.1)
+    second = thread.do(lambda _: "done")
+
+    assert not began_with_the_first_alone
+    assert [await first, await second] == ["done", "done"]
+    await thread.aclose()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

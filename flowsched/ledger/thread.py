@@ -58,6 +58,9 @@ class LedgerThread:
         self._session = session
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
+        self._gathered: list[_Pending] = []
+        """What was asked for in this round of the loop: with the first alone the thread would be off at once,
+        and the others would wait for a commit more."""
         self._closed = False
         self._ended = asyncio.Event()
         self.unusable: asyncio.Future[LedgerUnusable] = self._loop.create_future()
@@ -86,13 +89,21 @@ class LedgerThread:
         if self._closed:
             raise LedgerError("the ledger is closed")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.put(_Pending(operation, future))
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(_Pending(operation, future))
         return future
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for pending in gathered:
+            self._queue.put(pending)
 
     async def aclose(self) -> None:
         """Finish what waits, then end the thread. Harmless when repeated."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             self._queue.put(None)
         # Not for a thread that joins it: all that the loop has may hang, and the ledger would stay locked.
         await self._ended.wait()
