@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowsched.traceparent import traceparent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from flowsched.model import Run
 
@@ -25,14 +24,20 @@ class Caller(NamedTuple):
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
-@contextmanager
-def calls_for(run: Run, attempt: int | None = None) -> Iterator[None]:
+def calls_for(run: Run, attempt: int | None = None) -> AbstractContextManager[None]:
     """Have the calls made inside, in this task and those that it starts, name the run, or its attempt."""
-    token = _caller.set(Caller(run, attempt))
-    try:
-        yield
-    finally:
-        _caller.reset(token)
+    return _CallsFor(Caller(run, attempt))
+
+
+class _CallsFor:
+    def __init__(self, caller: Caller) -> None:
+        self._it = caller
+
+    def __enter__(self) -> None:
+        self._token = _caller.set(self._it)
+
+    def __exit__(self, *_: object) -> None:
+        _caller.reset(self._token)
 
 
 def caller() -> Caller | None:

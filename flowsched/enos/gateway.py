@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flowsched.enos.caller import trace_headers
 from flowsched.enos.calls import Call, Progress
 from flowsched.enos.clocks import ClockComparison
 from flowsched.enos.meaning import meaning_of, meaning_of_cancel
@@ -18,16 +15,17 @@ from flowsched.enos.sightings import sighting_of, unclear
 from flowsched.enos.signed import SignedCalls
 from flowsched.enos.slots import Slot
 from flowsched.enos.tokens import TokenKeeper
-from flowsched.enos.turns import Place, Turnstile
+from flowsched.enos.turns import Turnstile
 from flowsched.enos.ways import way_to
 from flowsched.model import Outcome, Seen, Sighting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from typing import Self
 
     from flowsched.clock import Clock
     from flowsched.enos.replies import Reply
     from flowsched.enos.requests import TriggerRequest
+    from flowsched.enos.turns import Place
     from flowsched.model import Answer, Target
 
 _MAYBE_ANOTHERS = frozenset({Outcome.UNKNOWN, Outcome.ACCEPTED})
@@ -65,8 +63,8 @@ class Gateway:
         self._idle: list[Slot] = []
         self._comparison = ClockComparison(target.name, clock_tolerance, clock)
         self._tokens = TokenKeeper(access_key, secret_key, self._post, clock)
-        self._calls = SignedCalls(target, access_key, secret_key, self._tokens, self._send_for_run, clock)
-        self._exports_spans = exports_spans
+        keys = access_key, secret_key
+        self._calls = SignedCalls(target, keys, self._tokens, self._send, clock, exports_spans=exports_spans)
 
     def __repr__(self) -> str:
         return f"<Gateway {self.target.name}>"
@@ -90,8 +88,7 @@ class Gateway:
         """Whether the two clocks were last surely seen to differ by more than the tolerance."""
         return self._comparison.apart
 
-    @asynccontextmanager
-    async def turn(self, *, urgent: bool = True) -> AsyncIterator[Turn]:
+    def turn(self, *, urgent: bool = True) -> Turn:
         """Wait, in order of arrival, until the limits of the target allow another call; hold the turn.
 
         Those that are not urgent stand in one line behind each other, of which only the first stands in the
@@ -102,24 +99,25 @@ class Gateway:
         a turn. Leaving without having called costs nothing. Cancelled at any point, nothing is held any
         longer.
         """
-        try:
-            async with self._turnstile.place(urgent=urgent) as place:
-                slot = self._idle.pop() if self._idle else Slot(self._way)
-                try:
-                    yield Turn(self._calls, slot, place)
-                finally:
-                    self._idle.append(slot)
-        finally:  # for those as well who leave without a turn: they may have been the last to wait
-            self._close_idle_unless_wanted()
+        return Turn(self, self._calls, self._turnstile.place(urgent=urgent))
+
+    def take_slot(self) -> Slot:
+        """Return room for the calls of a turn, on a connection that is kept if there is one."""
+        return self._idle.pop() if self._idle else Slot(self._way)
+
+    def put_back(self, slot: Slot) -> None:
+        """Take back what `take_slot` has returned."""
+        self._idle.append(slot)
+
+    def close_idle_unless_wanted(self) -> None:
+        """Close the connections that are kept, where nobody waits for a turn."""
+        while self._idle and not self._turnstile.waiting:
+            self._idle.pop().close()
 
     async def aclose(self) -> None:
         """Close all connections. No turn may be under way, or be asked for any more."""
         await self._tokens.aclose()
-        self._close_idle_unless_wanted()
-
-    def _close_idle_unless_wanted(self) -> None:
-        while self._idle and not self._turnstile.waiting:
-            self._idle.pop().close()
+        self.close_idle_unless_wanted()
 
     async def _post(self, path: str, body: bytes) -> Reply | NoReply:
         """Call the token service, on a connection of its own: it is seldom, and serves many turns."""
@@ -128,11 +126,6 @@ class Gateway:
             return await self._send(slot, Call("POST", path, {}, body), Progress())
         finally:
             slot.close()
-
-    async def _send_for_run(self, slot: Slot, call: Call, progress: Progress) -> Reply | NoReply:
-        """Send, naming the run that it is for; the signature does not count headers (enos-api 7.2)."""
-        headers = {**call.headers, **trace_headers(exported=self._exports_spans)}
-        return await self._send(slot, replace(call, headers=headers), progress)
 
     async def _send(self, slot: Slot, call: Call, progress: Progress) -> Reply | NoReply:
         """Send, and compare the clocks by the reply, whatever else it says."""
@@ -151,10 +144,25 @@ class Turn:
     reply. It is no caller's `asyncio.timeout`, for what its end means depends on how far the call had got.
     """
 
-    def __init__(self, calls: SignedCalls, slot: Slot, place: Place) -> None:
+    def __init__(self, gateway: Gateway, calls: SignedCalls, place: Place) -> None:
+        self._gateway = gateway
         self._calls = calls
-        self._slot = slot
         self._place = place
+        self._slot: Slot
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._place.__aenter__()
+        except BaseException:  # it may have been the last to wait
+            self._gateway.close_idle_unless_wanted()
+            raise
+        self._slot = self._gateway.take_slot()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gateway.put_back(self._slot)
+        await self._place.__aexit__()
+        self._gateway.close_idle_unless_wanted()
 
     @property
     def left_at(self) -> float | None:

@@ -27,7 +27,7 @@ _UNFIT = re.compile(r"[^!-~]")
 
 def request_of(call: Call, host: str) -> bytes | None:
     """Return a call to that `Host` as it is sent; None where a word of it does not fit, which is not told."""
-    if any(map(_UNFIT.search, (call.method, call.url, host, *call.headers, *call.headers.values()))):
+    if _UNFIT.search("".join([call.method, call.url, host, *call.headers, *call.headers.values()])):
         return None
     fields = "".join([f"{name}: {value}\r\n" for name, value in call.headers.items()])
     length = f"Content-Length: {len(call.body)}\r\n" if call.body else ""

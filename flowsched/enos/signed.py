@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from flowsched.enos.caller import trace_headers
 from flowsched.enos.calls import Call, Progress
 from flowsched.enos.faults import noted
 from flowsched.enos.meaning import TokenRefused
@@ -40,16 +41,18 @@ class SignedCalls:
     def __init__(
         self,
         target: Target,
-        access_key: str,
-        secret_key: str,
+        keys: tuple[str, str],
         tokens: TokenKeeper,
         send: Send,
         clock: Clock,
+        *,
+        exports_spans: bool,
     ) -> None:
+        """`keys` are the access key and the secret key; `exports_spans` is as of `Gateway`."""
         self.target = target
-        self._access_key = access_key
-        self._secret_key = secret_key
-        self._stamps = stamps_of(access_key)
+        self._access_key, self._secret_key = keys
+        self._exports_spans = exports_spans
+        self._stamps = stamps_of(self._access_key)
         self._tokens = tokens
         self._send = send
         self._clock = clock
@@ -113,11 +116,16 @@ class SignedCalls:
         return meaning
 
     def _signed(self, request: TriggerRequest, token: str, attempt: _Attempt) -> Call:
-        """Sign any call of the batch service (enos-api section 7.2)."""
+        """Sign any call of the batch service; the signature does not count headers (enos-api section 7.2)."""
         stamp = self._stamps.next(self._clock.now())
         signature = call_signature(token, request.query, request.body, stamp, self._secret_key)
         attempt.hidden += (token, signature)
-        headers = {"apim-accesstoken": token, "apim-signature": signature, "apim-timestamp": str(stamp)}
+        headers = {
+            "apim-accesstoken": token,
+            "apim-signature": signature,
+            "apim-timestamp": str(stamp),
+            **trace_headers(exported=self._exports_spans),
+        }
         return Call(request.method, request.url_target, headers, request.body, request.longest_reply)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from typing import Self
 
     from flowsched.clock import Clock
     from flowsched.model import Limits
@@ -43,16 +43,9 @@ class Turnstile:
         self._expiries: deque[float] = deque()
         self._changed = asyncio.Event()
 
-    @asynccontextmanager
-    async def place(self, *, urgent: bool = True) -> AsyncIterator[Place]:
-        """Wait for a place and hold it. Cancelled while waiting, nothing is held."""
-        await self._enter(urgent=urgent)
-        place = Place(self)
-        try:
-            yield place
-        finally:
-            place.give_back()
-            self._free.release()
+    def place(self, *, urgent: bool = True) -> Place:
+        """Wait for a place and hold it inside of the block. Cancelled while waiting, nothing is held."""
+        return Place(self, urgent=urgent)
 
     def ticks(self) -> float:
         """Return the clock's monotonic time."""
@@ -70,7 +63,8 @@ class Turnstile:
         if self._rate is not None:
             self._expiries.append(self._clock.monotonic() + WINDOW)
 
-    async def _enter(self, *, urgent: bool) -> None:
+    async def enter(self, *, urgent: bool) -> None:
+        """Wait as `place` does; whoever has come in has to `count`, and to `leave`."""
         self.waiting += 1
         try:
             async with nullcontext() if urgent else self._not_urgent, self._head_of_the_queue:
@@ -83,6 +77,10 @@ class Turnstile:
                 self._unsent += 1
         finally:
             self.waiting -= 1
+
+    def leave(self) -> None:
+        """Make room for another."""
+        self._free.release()
 
     async def _wait_for_the_rate(self) -> None:
         while self._is_spent():
@@ -103,13 +101,22 @@ class Turnstile:
 
 
 class Place:
-    """One of the calls that may be under way."""
+    """One of the calls that may be under way, and the wait for it."""
 
-    def __init__(self, turnstile: Turnstile) -> None:
+    def __init__(self, turnstile: Turnstile, *, urgent: bool) -> None:
         self._turnstile = turnstile
+        self._urgent = urgent
         self._unsent = True
         self.left_at: float | None = None
         """When a byte of the latest call may have left, by the clock's monotonic time; None: none has."""
+
+    async def __aenter__(self) -> Self:
+        await self._turnstile.enter(urgent=self._urgent)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._give_back()
+        self._turnstile.leave()
 
     def leaves(self) -> None:
         """Take note that the first byte of a call leaves now; it may have begun long before."""
@@ -123,8 +130,8 @@ class Place:
         else:
             self._turnstile.count_another()
 
-    def give_back(self) -> None:
-        """Leave; a place from which nothing was sent has cost nothing."""
+    def _give_back(self) -> None:
+        # A place from which nothing was sent has cost nothing.
         if self._unsent:
             self._unsent = False
             self._turnstile.count(sent=False)

@@ -95,25 +95,19 @@ class Lane:
             self._catching_up = True
             heapq.heappop(self._to_catch_up)[2].set_result(None)
 
-    @asynccontextmanager
-    async def place(self, run: Run) -> AsyncIterator[bool]:
+    def place(self, run: Run) -> Place:
         """Wait until `run` may be sent, and be the only one until the end of the block.
 
         False: its deadline has passed before that, and it has no place.
         """
-        admitted = await self._enter(run)
-        try:
-            yield admitted
-        finally:
-            if admitted:
-                self._busy = False
-                self._arrange()
+        return Place(self, run)
 
     def sent(self, ago: float = 0.0) -> None:
         """Take note of a call, so many seconds ago, that may be processed: the next keeps its distance."""
         self._last = max(self._last, self._clock.monotonic() - ago)
 
-    async def _enter(self, run: Run) -> bool:
+    async def enter(self, run: Run) -> bool:
+        """Wait for a place as `place` does; who is admitted has to leave."""
         now = self._clock.now()
         # Never early, whatever the wall clock says after a step back: else it would pass for well spaced.
         late = max(0.0, (now - run.due_at).total_seconds())
@@ -137,6 +131,11 @@ class Lane:
             raise
         finally:
             expiry.cancel()
+
+    def leave(self) -> None:
+        """Let the next one go."""
+        self._busy = False
+        self._arrange()
 
     async def _expire(self, admitted: asyncio.Future[bool], seconds: float) -> None:
         """Let go of one whose deadline passes: others may go before it for as long as there are any."""
@@ -171,3 +170,23 @@ class Lane:
         await self._clock.sleep(seconds)
         self._alarm = None
         self._arrange()
+
+
+class Place:
+    """The wait for a place in a lane, and the place.
+
+    Not made of a generator: each fire takes one, and for an asynchronous one the loop keeps books.
+    """
+
+    def __init__(self, lane: Lane, run: Run) -> None:
+        self._lane = lane
+        self._run = run
+        self._admitted = False
+
+    async def __aenter__(self) -> bool:
+        self._admitted = await self._lane.enter(self._run)
+        return self._admitted
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._admitted:
+            self._lane.leave()
