@@ -5,10 +5,13 @@ Nothing of it is stored. The ids are the same after a restart, and for every dae
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from flowsched.model import Run
 
 _TRACE_DIGITS = 32
@@ -17,13 +20,14 @@ _SPAN_DIGITS = 16
 
 def trace_id(run: Run) -> str:
     """Return the trace of a run, by schedule id, fire time and origin: 32 hex digits, not all 0."""
-    return _digits(_identity(run), _TRACE_DIGITS)
+    return _trace(run.schedule_id, run.fire_time, run.origin)[1]
 
 
 def span_id(run: Run, attempt: int | None = None) -> str:
     """Return the span of an attempt, numbered from 1; None: that of the run. 16 hex digits, not all 0."""
+    identity, _ = _trace(run.schedule_id, run.fire_time, run.origin)
     part = "run" if attempt is None else f"attempt {attempt}"
-    return _digits(f"{_identity(run)}\n{part}", _SPAN_DIGITS)
+    return _digits(f"{identity}\n{part}", _SPAN_DIGITS)
 
 
 def traceparent(run: Run, attempt: int | None = None, *, exported: bool) -> str:
@@ -35,8 +39,11 @@ def traceparent(run: Run, attempt: int | None = None, *, exported: bool) -> str:
     return f"00-{trace_id(run)}-{span_id(run, attempt)}-{'01' if exported else '00'}"
 
 
-def _identity(run: Run) -> str:
-    return f"flowsched\n{run.schedule_id}\n{run.fire_time.isoformat()}\n{run.origin}"
+@lru_cache(maxsize=256)
+def _trace(schedule_id: str, fire_time: datetime, origin: str) -> tuple[str, str]:
+    """Return what a run is in one text, and the trace of it; each attempt asks thrice."""
+    identity = f"flowsched\n{schedule_id}\n{fire_time.isoformat()}\n{origin}"
+    return identity, _digits(identity, _TRACE_DIGITS)
 
 
 def _digits(text: str, count: int) -> str:
