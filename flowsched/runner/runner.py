@@ -315,8 +315,9 @@ class Runner:
 
     async def _begin(self, run: Run, note: str | None) -> Run:
         """Record the start of the next attempt; or the run's end, where its deadline passes before that."""
-        number, at = run.attempts + 1, self._clock.now()
-        while self._clock.now() <= run.deadline:
+        number, now = run.attempts + 1, self._clock.now()
+        at = now
+        while now <= run.deadline:
             if self._draining:
                 return run
             try:
@@ -327,6 +328,7 @@ class Runner:
                 raise
             except LedgerError as error:
                 await self._recorder.pause(f"record the start of attempt {number}", error)
+                now = self._clock.now()
             else:
                 self._recorder.announce(begun)
                 return begun
