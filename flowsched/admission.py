@@ -50,8 +50,9 @@ def admit(schedule: Schedule, due: Sequence[Due], now: datetime, *, more: bool =
     however late, and never the latest. What comes out is what went in: one decision a fire time, in the same
     order.
     """
-    latest = None if more else next((each for each in reversed(due) if each.skip is None), None)
-    return [_decide(schedule, each, now, latest=each == latest) for each in due]
+    going = [each for each in due if each.skip is None]
+    latest = going[-1] if going and not more else None
+    return [_decide(schedule, each, now, latest=each is latest) for each in due]
 
 
 def _decide(schedule: Schedule, due: Due, now: datetime, *, latest: bool) -> Admitted:

@@ -747,6 +747,20 @@ async def test_a_fire_whose_jitter_has_not_passed_is_on_time_after_a_restart(des
     assert (run.state, run.origin) == (RunState.CLAIMED, Origin.SCHEDULE)
 
 
+async def test_fires_that_are_caught_up_together_are_each_due_before_the_next_one(desk: Desk) -> None:
+    schedule = replace(EVERY_TEN, jitter=timedelta(hours=1))
+    await desk.apply(schedule)
+
+    desk.clock.step(START + timedelta(minutes=35))
+    await desk.restart(schedule)
+    await desk.settled()
+
+    ten = timedelta(minutes=10)
+    expected = [timeline.due_time(schedule, run.fire_time, run.fire_time + ten) for run in desk.runs]
+    assert [run.fire_time.minute for run in desk.runs] == [10, 20, 30]
+    assert [run.due_at for run in desk.runs] == expected
+
+
 async def test_each_run_that_is_caught_up_has_the_time_of_those_before_it_as_well(desk: Desk) -> None:
     await desk.apply(EVERY_TEN, replace(EVERY_TEN, id="sibling", flow=2430))
 

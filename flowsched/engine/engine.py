@@ -86,8 +86,8 @@ class _Pass:
     until: datetime
     alarms: Mapping[Timing, Alarm] = field(default_factory=dict)
     """Those that have worked out fire times around now; a timing may have none."""
-    came: dict[tuple[Timing, datetime], list[datetime]] = field(default_factory=dict)
-    """The fire times after a cursor, worked out once for all who share timing and cursor."""
+    came: dict[tuple[Timing, datetime], list[Due]] = field(default_factory=dict)
+    """The fires after a cursor, worked out once for all who share timing and cursor."""
     queued: Counter[tuple[str, int]] = field(default_factory=Counter)
     """How many runs of a flow (by target and id) are caught up; they go one by one."""
     late: Counter[RunState] = field(default_factory=Counter)
@@ -95,13 +95,14 @@ class _Pass:
     stays: dict[tuple[Timing, tuple[str, ...], Then, datetime], Stay | None] = field(default_factory=dict)
     """What a blackout does with a fire, worked out once for all who share timing and blackout."""
 
-    def fire_times(self, timing: Timing, cursor: datetime) -> list[datetime]:
-        """Return what came after `cursor`; one more than is taken at once, to tell whether there is more."""
-        key = (timing, cursor)
-        if key not in self.came:
+    def came_after(self, timing: Timing, cursor: datetime) -> list[Due]:
+        """Return what came after `cursor`, due without jitter; at most one more than is taken at once."""
+        came = self.came.get((timing, cursor))
+        if came is None:
             alarm = self.alarms.get(timing) or Alarm(timing)
-            self.came[key] = alarm.came(cursor, self.until, MOST_ROWS + 1)
-        return self.came[key]
+            times = alarm.came(cursor, self.until, MOST_ROWS + 1)
+            came = self.came[timing, cursor] = [Due(at, at) for at in times]
+        return came
 
     def under_blackout(self, schedule: Schedule, due: Iterable[Due]) -> tuple[list[Due], datetime | None]:
         """Return what becomes of each up to the first that is deferred, and when that one goes out."""
@@ -454,7 +455,7 @@ class Engine:
         schedule = replace(schedule, id=term.schedule_id)  # as a rename takes nothing over but what is left
         cursor, more = term.cursor_at, True
         while more:
-            came = pass_.fire_times(schedule.timing, cursor)[:MOST_ROWS]
+            came = [each.fire_time for each in pass_.came_after(schedule.timing, cursor)[:MOST_ROWS]]
             try:
                 decided = list(self._decided(schedule, came, pass_))
             except Exception:
@@ -527,7 +528,7 @@ class Engine:
         `until`, for what has come meanwhile may make all the difference.
         """
         sharers = (self._alarms[timing].schedules for timing in timings if timing in self._alarms)
-        by_id = heapq.merge(*sharers, key=lambda schedule: schedule.id)
+        by_id = heapq.merge(*sharers, key=attrgetter("id"))
         pass_ = _Pass(until, self._alarms)
         try:
             await self._start_what_was_claimed_unheard()
@@ -565,11 +566,10 @@ class Engine:
         self._unheard = True
         runs = await self._ledger.claim(due.rows, due.cursors)
         self._unheard = False
-        # What is looked at ahead begins after now, unless something is held.
-        if any(each.deferred_until or self._cursors[each.schedule_id].deferred_until for each in due.cursors):
-            self._ahead = None
-        self._cursors.update((cursor.schedule_id, cursor) for cursor in due.cursors)
         for cursor in due.cursors:
+            before, self._cursors[cursor.schedule_id] = self._cursors[cursor.schedule_id], cursor
+            if before.deferred_until is not None or cursor.deferred_until is not None:
+                self._ahead = None  # what is looked at ahead begins after now, unless something is held
             if cursor.deferred_until is not None:
                 extra = {"schedule": cursor.schedule_id, "until": cursor.deferred_until}
                 log.info("fire deferred by a blackout", extra=extra)
@@ -632,10 +632,10 @@ class Engine:
     def _add_due(self, due: _Rows, schedule: Schedule, pass_: _Pass, now: datetime) -> bool:
         """Add what a schedule has due; tell whether it has more than is taken at once."""
         cursor = self._cursors[schedule.id]
-        came = pass_.fire_times(schedule.timing, cursor.at)
+        came = pass_.came_after(schedule.timing, cursor.at)
         if not came:
             return False
-        going, deferred_until = _with_jitter(schedule, came[:MOST_ROWS], came), None
+        going, deferred_until = _with_jitter(schedule, came)[:MOST_ROWS], None
         if schedule.blackout is not None:
             going, deferred_until = pass_.under_blackout(schedule, going)
         # After one that is deferred beyond now, none goes out by now.
@@ -644,7 +644,7 @@ class Engine:
         going = self._under_pauses(schedule, going, now)
         decisions = admit(schedule, going, now, more=more)
         revision = self._catalog.revision
-        due.rows.extend(self._row(schedule, each, now, pass_.queued, revision) for each in decisions)
+        due.rows.extend([self._row(schedule, each, now, pass_.queued, revision) for each in decisions])
         if going or deferred_until != cursor.deferred_until:
             at = going[-1].fire_time if going else cursor.at
             due.cursors.append(Cursor(schedule.id, schedule.timing, at, deferred_until))
@@ -706,7 +706,7 @@ class Engine:
         covered = pause_over(fire_time, self._pauses.of(schedule)) is not None
         if not covered and out_at is not None and not timedelta(0) <= at - out_at <= ON_TIME:
             return None
-        (due,) = _with_jitter(schedule, [fire_time], [fire_time])
+        (due,) = _with_jitter(schedule, [Due(fire_time, fire_time)])
         going = self._under_pauses(schedule, [_under(stay, schedule, due)], at)
         (decision,) = admit(schedule, going, at)
         return decision
@@ -760,8 +760,9 @@ def _completed(catalog: Catalog, term: Term) -> Term:
 
 
 def _is_late(run: Run) -> bool:
-    late = run.claimed_at - run.due_at > ON_TIME
-    return run.state is RunState.MISSED or (run.state is RunState.CLAIMED and late)
+    if run.state is RunState.CLAIMED:
+        return run.claimed_at - run.due_at > ON_TIME
+    return run.state is RunState.MISSED
 
 
 def _under(stay: Stay | None, schedule: Schedule, due: Due) -> Due:
@@ -775,11 +776,13 @@ def _under(stay: Stay | None, schedule: Schedule, due: Due) -> Due:
     return Due(due.fire_time, due_at, note=f"deferred, {stay.reason}")
 
 
-def _with_jitter(schedule: Schedule, taken: Sequence[datetime], came: Sequence[datetime]) -> list[Due]:
-    """Return the fire times taken, each with the instant at which it is due; `came` may hold one more."""
+def _with_jitter(schedule: Schedule, came: list[Due]) -> list[Due]:
+    """Return successive fires, each with the instant at which it is due."""
     if not schedule.jitter:
-        return [Due(at, at) for at in taken]
-    following = [*came[1:], *itertools.islice(timeline.fire_times(schedule.timing, came[-1]), 1), None]
+        return came
+    times = [each.fire_time for each in came]
+    following = [*times[1:], next(timeline.fire_times(schedule.timing, times[-1]), None)]
     return [
-        Due(at, timeline.due_time(schedule, at, next_)) for at, next_ in zip(taken, following, strict=False)
+        each._replace(due_at=timeline.due_time(schedule, each.fire_time, next_))
+        for each, next_ in zip(came, following, strict=True)
     ]
