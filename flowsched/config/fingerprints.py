@@ -26,6 +26,8 @@ _UNSEEN = (OSError, ValueError)
 """What looking at a path raises; the second where no file can have it, as one with a zero byte in it."""
 
 _NAME = attrgetter("name")
+_mark = attrgetter("st_mode", "st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+"""Returns the mark of a status."""
 
 _LINKS_DEEP = 40
 """Symbolic links that one path may lead through: as many as Linux follows."""
@@ -106,8 +108,9 @@ class _Walk:
         except _UNSEEN as error:
             self.files[path] = _error_of(error)
             return
+        inside = (*inside, identity)
         for each in below:
-            self._enter_below(f"{path}/{each.name}", real, each, (*inside, identity))
+            self._enter_below(f"{path}/{each.name}", real, each, inside)
 
     def _enter_below(
         self, path: str, above: str, entry: os.DirEntry[str], inside: tuple[tuple[int, int], ...]
@@ -179,14 +182,3 @@ def _counts(entry: os.DirEntry[str]) -> bool:
 
 def _error_of(error: Exception) -> Mark:
     return "error", error.errno if isinstance(error, OSError) else str(error)
-
-
-def _mark(status: os.stat_result) -> Mark:
-    return (
-        status.st_mode,
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
