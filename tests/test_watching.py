@@ -267,7 +267,7 @@ def refuse(*_: Any) -> Any:
     raise OSError("OS file watch limit reached")
 
 
-@pytest.mark.parametrize(("took", "seconds"), [(0.004, 5.0), (0.03, 15.0), (4.0, 20.0)])
+@pytest.mark.parametrize(("took", "seconds"), [(0.004, 5.0), (0.015, 15.0), (4.0, 20.0)])
 def test_long_looks_come_less_often_where_the_system_tells_of_changes(took: float, seconds: float) -> None:
     assert pause_after(took) == pytest.approx(seconds)
 
@@ -359,7 +359,7 @@ def slow_looks(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def look_slowly(*arguments: Any) -> Any:
         assert isinstance(house.clock, HandClock)
-        house.clock._monotonic += 0.03
+        house.clock._monotonic += 0.015
         return reading.look_at(*arguments)
 
     monkeypatch.setattr(watching, "look_at", look_slowly)
@@ -538,6 +538,23 @@ async def test_a_change_is_read_sooner_where_the_system_tells_of_it(
         await asyncio.sleep(0.5)  # until the system has been asked
         (schedules / "a.yaml").write_text(a_file("a2"))
         await eventually(lambda: house.in_force == ["a2"])
+
+
+@pytest.mark.e2e
+async def test_while_nothing_changes_the_thread_that_is_told_of_it_seldom_wakes_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_HURRY_LOOK", 800)
+    woke = 0
+
+    class Stop(threading.Event):
+        def is_set(self) -> bool:
+            nonlocal woke
+            woke += 1
+            return super().is_set()
+
+    assert next(watching._changes(str(tmp_path), Stop())) is False
+    assert 1 <= woke <= 6
 
 
 @pytest.mark.e2e

@@ -33,7 +33,7 @@ logging.getLogger("watchfiles").setLevel(logging.WARNING)
 LOOK_EVERY = 5.0
 """Seconds between two looks at the files."""
 
-LOOK_SHARE = 1 / 500
+LOOK_SHARE = 1 / 1_000
 """Of the time, that looks may take at files of which the system tells when they change: then those come less
 often than every LOOK_EVERY where they are long, as they are at thousands of files."""
 
@@ -51,6 +51,7 @@ READ_AGAIN = 60.0
 
 _HURRY_AGAIN = 60.0
 _HURRY_LOOK = 5_000
+_HURRY_STEP = 200
 _HURRY_DEBOUNCE = 400
 """Real seconds until the system is asked again to tell of changes; the others in milliseconds."""
 
@@ -299,6 +300,7 @@ def _changes(real: str, stop: threading.Event) -> Iterator[bool]:
         real if is_folder else os.path.dirname(real),  # noqa: PTH120
         watch_filter=None,  # which files count is for the look to say
         stop_event=stop,
+        step=_HURRY_STEP,  # the library wakes up each time, also where nothing has changed
         debounce=_HURRY_DEBOUNCE,
         rust_timeout=_HURRY_LOOK,
         yield_on_timeout=True,
