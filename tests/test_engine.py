@@ -350,6 +350,21 @@ async def test_a_fault_of_ours_in_one_claim_does_not_lose_its_fires(
     assert "claim stopped by a fault of flowsched" in caplog.text
 
 
+async def test_a_fault_on_handing_out_a_run_leaves_none_of_its_claim_behind(desk: Desk) -> None:
+    await desk.apply(*(a_schedule(id_, "*/10 * * * *", flow=flow) for flow, id_ in enumerate("abc", 1)))
+    start, faults = desk.engine._start, [MemoryError("once")]
+
+    def start_after_a_fault(run: Run) -> None:
+        if run.schedule_id == "b" and faults:
+            raise faults.pop()
+        start(run)
+
+    desk.engine._start = start_after_a_fault
+    await desk.minutes(15)
+
+    assert {run.schedule_id for run in desk.runs} == {"a", "b", "c"}
+
+
 async def test_a_fault_of_ours_in_one_schedule_does_not_hold_up_the_others(
     desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

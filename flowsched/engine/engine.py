@@ -562,10 +562,12 @@ class Engine:
         return True
 
     async def _claim(self, due: _Rows) -> list[Run]:
-        """Have the ledger take the rows, start what came of them, and return it. Raises LedgerError."""
+        """Have the ledger take the rows, start what came of them, and return it. Raises LedgerError.
+
+        Until all is started it counts as unheard: a fault on the way leaves no run of the claim behind.
+        """
         self._unheard = True
         runs = await self._ledger.claim(due.rows, due.cursors)
-        self._unheard = False
         for cursor in due.cursors:
             before, self._cursors[cursor.schedule_id] = self._cursors[cursor.schedule_id], cursor
             if before.deferred_until is not None or cursor.deferred_until is not None:
@@ -575,6 +577,7 @@ class Engine:
                 log.info("fire deferred by a blackout", extra=extra)
         # The log tells of them in this order, whichever schedule they are of.
         self._start_all(sorted(runs, key=attrgetter("fire_time")))
+        self._unheard = False
         return runs
 
     def _start_all(self, runs: Iterable[Run]) -> None:
