@@ -40,7 +40,7 @@ from tests.monitored import STATUS, Monitored, a_pause, a_watch, everything, fir
 from tests.test_daemon import Plant
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 NIGHT = timedelta(hours=2, minutes=30)
@@ -354,6 +354,14 @@ async def test_under_a_pause_nothing_is_expected_and_after_it_only_what_comes() 
     assert await seen.expected() == (T0 + NIGHT + PATIENCE).timestamp()
 
 
+async def test_a_pause_counts_though_nothing_else_has_happened() -> None:
+    seen = Monitored(a_schedule())
+    assert await seen.expected() is not None
+    seen.stands(pauses=(a_pause(name="nightly", from_at=T0 - DAY),))
+
+    assert await seen.expected() is None
+
+
 async def test_a_pause_of_before_the_start_is_remembered() -> None:
     seen = Monitored(a_schedule())
     pause = a_pause(name="nightly", from_at=T0 - 3 * DAY, ended_at=T0 - timedelta(hours=5), ended_by="bob")
@@ -407,6 +415,36 @@ async def test_nothing_is_expected_of_a_schedule_that_fires_no_more(more: dict[s
     seen.force()
     assert await seen.expected() is None
     assert seen.metrics._successes._expected == {}
+
+
+async def test_no_schedule_is_looked_at_again_before_something_has_happened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = Monitored(a_schedule())
+    seen.knows(a_term())
+    looked_at = 0
+    since = successes.Successes._since
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal looked_at
+        looked_at += 1
+        return since(*arguments)
+
+    monkeypatch.setattr(successes.Successes, "_since", counted)
+    happenings: list[Callable[[], None]] = [
+        lambda: None,
+        lambda: seen.stands(last_success={"nightly": T0 - DAY}),
+        lambda: seen.ends(RunState.SKIPPED, "paused: x (bob)", fire_time=T0 + NIGHT),
+        lambda: seen.force(a_schedule(cron="0 * * * *")),
+    ]
+    counts = list[int]()
+    for happens in happenings:
+        happens()
+        for _ in range(2):
+            await seen.metrics.look()
+            counts.append(looked_at)
+
+    assert counts == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
 async def test_it_is_looked_at_again_and_again(tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ class Successes:
         self._past: tuple[Pause, ...] = ()
         self._resumed: dict[str, datetime] = {}
         self._expected: dict[str, _Expected] = {}
+        self._looked_at: tuple[Catalog, Mapping[str, datetime]] | None = None
+        """The catalog and its successes of the latest look; None where a look may find something else."""
         self._page: tuple[object, object, str] = (None, None, "")
 
     def load(self, terms: Iterable[Term], pauses: Iterable[Pause], kept_from: datetime | None = None) -> None:
@@ -77,11 +79,13 @@ class Successes:
             since = term.from_at if kept_from is None else max(term.from_at, kept_from)
             self._terms[term.schedule_id] = term.timing, since
         self._past = tuple(pauses)
+        self._looked_at = None
 
     def skipped(self, latest: Mapping[str, datetime]) -> None:
         """Take up, by schedule, a fire time that was skipped on purpose."""
         for id_, at in latest.items():
             self._skipped[id_] = max(at, self._skipped.get(id_, at))
+            self._looked_at = None
 
     def hear(self, event: Event) -> None:
         """Note a fire that was skipped on purpose."""
@@ -90,10 +94,21 @@ class Successes:
 
     async def look(self, catalog: Catalog, status: Status) -> None:
         """Work out what is expected of each schedule, where that may have changed."""
+        if self._is_as_before(catalog, status):
+            return
         for gone in self._expected.keys() - catalog.schedules.keys():
             for known in (self._expected, self._held, self._skipped, self._resumed):
                 known.pop(gone, None)
-        schedules, pauses = tuple(catalog.schedules.values()), Pauses((*self._past, *status.pauses))
+        pauses = Pauses((*self._past, *status.pauses))
+        self._looked_at = None if pauses.known else (catalog, status.last_success)
+        try:
+            await self._look_at_all(tuple(catalog.schedules.values()), pauses, status)
+        except BaseException:
+            self._looked_at = None
+            raise
+        self._past = ()  # what they covered is noted, and those that last are in the status
+
+    async def _look_at_all(self, schedules: Sequence[Schedule], pauses: Pauses, status: Status) -> None:
         breath, ahead = 0.0, _Ahead()
         for first in range(0, len(schedules), AT_ONCE):
             some = schedules[first : first + AT_ONCE]
@@ -102,7 +117,6 @@ class Successes:
             if wanted:
                 self._expected.update(await in_a_thread(ahead.of, wanted))
             breath = BREATH if wanted else 0.0
-        self._past = ()  # what they covered is noted, and those that last are in the status
 
     def page(self, catalog: Catalog, last_success: Mapping[str, datetime]) -> str:
         """Return the series of all schedules of the catalog in the text format of Prometheus.
@@ -115,6 +129,12 @@ class Successes:
         if (self._page[0], self._page[1]) != (catalog.revision, facts[1:]):
             self._page = (catalog.revision, facts[1:], "".join(_written(*facts)))
         return self._page[2]
+
+    def _is_as_before(self, catalog: Catalog, status: Status) -> bool:
+        """Tell whether nothing has happened since the latest look; what has a status stays as it is then."""
+        if self._looked_at is None or status.pauses:
+            return False
+        return self._looked_at[0] is catalog and self._looked_at[1] is status.last_success
 
     def _wanted(
         self, schedules: Iterable[Schedule], pauses: Pauses, status: Status
