@@ -1,7 +1,8 @@
-"""Trigger calls of one process to a server that answers at once: time and processor time of each.
+"""Trigger calls of one process to a server that answers at once.
 
-What the gateway costs with all that it does for a call (token, signature, meaning of the answer), beside
-clients that only POST the same body.
+What the gateway of flowsched costs with all that it does for a call (token, signature, meaning of the
+answer), beside clients that only POST the same body, each with as many connections as there are calls at
+once. `CPU` is the processor time of a call, `wall` the time of all calls over their number.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""A review: every pair of schedules over 400 days, the load of a target, the plan of a change, a whole check.
+"""A review: collisions, load of a target, plans, whole checks.
 
-Nobody else compares the fires of schedules before they come; there is no peer to measure.
+All have 5,000 schedules. "collisions" is the finding of fires of one flow in one minute within 400 days,
+among schedules whose kind the case names; "load" counts what a target has to take in each minute; "plan"
+and "validate" are the whole commands. Nobody else compares the fires of schedules before they come; there
+is no peer to measure.
 """
 
 from __future__ import annotations

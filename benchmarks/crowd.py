@@ -38,7 +38,9 @@ FIRST_SECONDS = 20.0
 """The same before the first request."""
 NODE = ("node-cron@4.6.0", "croner@11.0.1")
 LIBRARIES = ("node-cron", "croner")
-WAYS = ("fetch", "http", "http-100")
+WAYS = {"fetch": "fetch", "http": "http", "http-100": "http, at most 100"}
+ANY_NODE = tuple(f"{library}, {way}" for library in LIBRARIES for way in WAYS.values())
+"""All contestants that run in node."""
 APSCHEDULER = ("apscheduler==3.11.3", "httpx==0.28.1")
 YACRON = ("yacron==0.19.0", "setuptools<81")
 
@@ -327,10 +329,15 @@ def _port(taken: Round) -> str:
     return taken.server.url.rpartition(":")[2]
 
 
+def case(count: int, *, tls: bool = False) -> str:
+    """Return what a table of crowds is headed by."""
+    return f"{count:,} due by https" if tls else f"{count:,} due"
+
+
 def contestant(name: str, crowd: Crowd, count: int, *, tls: bool = False, **more: object) -> Contestant:
     """Return a line of a table of crowds."""
     return Contestant(
-        f"{count:,} due",
+        case(count, tls=tls),
         name,
         lambda folder: measure(crowd, count, folder, tls=tls),
         **more,  # type: ignore[arg-type]
@@ -344,7 +351,7 @@ def in_node(
     for library in libraries:
         for way in ways:
             yield contestant(
-                f"{library}, {way.replace('-', ', at most ')}",
+                f"{library}, {WAYS[way]}",
                 node(library, way),
                 count,
                 tls=tls,

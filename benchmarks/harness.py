@@ -1,7 +1,8 @@
 """What a program of the bench is, and how its rounds are taken.
 
 A program is a module `benchmarks/NAME.py`, measured by `./run bench NAME`. The first line of its docstring
-is the heading of its table. It has one function, and may have a list of goals:
+is the heading of its tables, the rest is what the page says under it: what the contestants and the columns
+are. It has one function, and may have a list of goals:
 
     def contestants(scope: Scope) -> Iterator[Contestant]: ...
     GOALS = [Goal(...)]
@@ -14,7 +15,7 @@ case's ratios refer to.
 
 What cannot be measured here (a peer does not install, there is no gcc) raises `Skip("why")` in
 `contestants`' function of one round or in `environments`; the table then says so in one line, and the others
-go on.
+go on. Whom a case leaves out on purpose is told in the same way, by `left_out(case, name, "why")`.
 
 The harness takes the rounds: one of each contestant in turn, then again (interleaved, so that whatever slows
 the machine slows all of them), and reports median, smallest and largest. A round in a process of its own, so
@@ -42,12 +43,14 @@ has it, `node("croner@11.0.1")` a folder whose `node_modules` has it. Scripts fo
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +109,15 @@ class Contestant:
     """No more rounds than these, where each takes long; None: as many as asked for."""
 
 
+def left_out(case: str, name: str, why: str) -> Contestant:
+    """Return a contestant who is not measured, so that the table says why."""
+
+    def skip(_: Path) -> Figures:
+        raise Skip(why)
+
+    return Contestant(case, name, skip)
+
+
 @dataclass(frozen=True)
 class Goal:
     """What flowsched wants: the median of a figure not above `most`, or `most` times that of `against`."""
@@ -147,6 +159,8 @@ class Row:
     """Why there are none."""
     failed: str | None = None
     """What went wrong in one of its rounds, after which it has got no more."""
+    took: list[float] = field(default_factory=list)
+    """Seconds that each round has taken, with all that is prepared for it and waited for."""
 
     def median(self, figure: str) -> float | None:
         """Return the figure's median; None: it was not measured."""
@@ -169,6 +183,7 @@ def interleave(
             if row.skipped or row.failed or number >= (repeat if each.rounds is None else each.rounds):
                 continue
             tell(f"{each.case}: {each.name}, round {number + 1}")
+            start = time.monotonic()
             try:
                 with tempfile.TemporaryDirectory(
                     prefix="flowsched-bench-", ignore_cleanup_errors=True
@@ -182,7 +197,15 @@ def interleave(
                 continue
             for name, value in figures.items():
                 row.figures.setdefault(name, []).append(value)
+            row.took.append(round(time.monotonic() - start, 1))
     return [row for _, row in measured]
+
+
+def docstring(name: str) -> tuple[str, str]:
+    """Return a program's heading, and what is to be said under it."""
+    text = ast.get_docstring(ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text())) or name
+    heading, _, rest = text.partition("\n")
+    return heading, rest.strip()
 
 
 def fresh(function: Callable[..., Figures], *arguments: Any, tree: Path = ROOT) -> Figures:

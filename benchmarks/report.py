@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import plot, tables
-from benchmarks.harness import ROOT
+from benchmarks.harness import ROOT, docstring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,26 +33,46 @@ def between_marks(page: str, text: str) -> str:
 
 def figures(about: dict[str, Any], plots: list[str]) -> str:
     """Return the page's part that is made of figures."""
-    lines = [f"Measured on {tables.heading(about)}.", "", "### The goals", ""]
-    lines += _table(_goals(about["programs"].values()))
+    goals = _goals(about["programs"].values())
+    lines = [f"Measured on {tables.heading(about)}.", "", "### The goals", "", _counted(goals), ""]
+    lines += _table(["work", "wanted", "flowsched", "against", ""], goals)
     for name in plots:
         title = next(each.title for each in plot.PLOTS if each.file == name)
         lines += ["", f"![{title}]({name})"]
     for name, measured in about["programs"].items():
         if measured["rows"]:
-            lines += ["", f"### {measured['heading']}", "", f"`./run bench {name}`"]
-        for cells, left_out in tables.cases(measured):
-            lines += ["", *_table(cells), *(f"\n{line}" for line in left_out)]
+            heading, text = docstring(name)
+            lines += [
+                "",
+                f"### {heading}",
+                "",
+                f"`./run bench {name}` took {_duration(measured['seconds'])}.",
+            ]
+            lines += ["", text] if text else []
+        for (columns, *rows), left_out in tables.cases(measured):
+            lines += ["", *_table(columns, rows), *(f"\n{_sentence(line)}" for line in left_out)]
     return "\n".join(lines) + "\n"
 
 
 def _goals(programs: Any) -> list[list[str]]:
-    body = [list(tables.verdict_cells(each)) for measured in programs for each in measured["goals"]]
-    return [["work", "wanted", "flowsched", "against", ""], *body]
+    return [list(tables.verdict_cells(each)) for measured in programs for each in measured["goals"]]
 
 
-def _table(cells: list[list[str]]) -> Iterator[str]:
-    heading, *body = cells
+def _counted(goals: list[list[str]]) -> str:
+    words = Counter(word for *_, word in goals)
+    told = [f"{words[word]} {word}" for word in ("reached", "missed", "not measured") if words[word]]
+    return f"{len(goals)} goals: {', '.join(told)}."
+
+
+def _sentence(line: str) -> str:
+    return f"{line[0].upper()}{line[1:]}."
+
+
+def _duration(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
+def _table(heading: list[str], body: list[list[str]]) -> Iterator[str]:
     yield f"| {' | '.join(heading)} |"
     yield f"|---|{'---:|' * (len(heading) - 1)}"
     for row in body:

@@ -1,6 +1,7 @@
-"""How long a command takes that somebody waits for, from its start to its end, beside other programs' starts.
+"""Commands that somebody waits for, from start to end.
 
-The others do nothing but start: Python itself, Python with what flowsched stands on, yacron's help, Node.
+`s` is by the wall clock; both are the mean of three starts. The others do nothing but start: Python itself,
+Python with what flowsched stands on, yacron's help, Node.
 """
 
 from __future__ import annotations

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from benchmarks import __main__ as door
-from benchmarks import crowd, plot, report, tables
-from benchmarks.harness import ROOT, Contestant, Figures, Goal, Row, Scope, Skip, interleave, verdicts
+from benchmarks import crowd, plot, report, tables, wakeup
+from benchmarks.harness import (
+    ROOT,
+    Contestant,
+    Figures,
+    Goal,
+    Row,
+    Scope,
+    Skip,
+    docstring,
+    interleave,
+    left_out,
+    verdicts,
+)
 from benchmarks.receiver import Received
 
 if TYPE_CHECKING:
@@ -49,6 +63,7 @@ def test_contestants_take_turns_and_each_round_has_an_empty_folder_of_its_own() 
     rows = interleave([Contestant("c", name, partial(measure, name)) for name in "ab"], 2)
     assert taken == ["a", "b", "a", "b"]
     assert [row.figures for row in rows] == [{"s": [1, 3]}, {"s": [2, 4]}]
+    assert [len(row.took) for row in rows] == [2, 2]
     assert len(folders) == 4
     assert not any(folder.exists() for folder in folders)
 
@@ -114,25 +129,70 @@ def test_the_goals_of_a_program_name_contestants_that_it_has(name: str) -> None:
         assert {(goal.against_case or goal.case, rival) for rival in goal.against} <= there
 
 
-def test_a_table_has_medians_the_first_with_its_range_and_ratios_to_the_reference() -> None:
+def test_a_table_has_medians_the_first_with_its_range_ratios_to_the_reference_and_the_rounds() -> None:
     measured = as_kept(
-        a_row("c", "flowsched", 0.2, 0.1, 0.3), a_row("c", "peer", 0.4, 0.4, 0.4, reference=True)
+        a_row("c", "flowsched", 0.2, 0.1, 0.3),
+        a_row("c", "peer", 0.4, 0.4, 0.4, reference=True),
+        a_row("c", "slow", 9),
     )
-    [(cells, left_out)] = tables.cases(measured)
+    [(cells, absent)] = tables.cases(measured)
     assert cells == [
-        ["c", "last s", "ratio"],
-        ["flowsched", "0.200 (0.100-0.300)", "0.500"],
-        ["peer", "0.400 (0.400-0.400)", "1"],
+        ["c", "last s", "ratio", "rounds"],
+        ["flowsched", "0.200 (0.100-0.300)", "0.500", "3"],
+        ["peer", "0.400 (0.400-0.400)", "1", "3"],
+        ["slow", "9", "22.5", "1"],
     ]
-    assert left_out == []
+    assert absent == []
 
 
 def test_a_table_says_who_was_left_out_and_why() -> None:
-    absent, broken = a_row("c", "cron"), a_row("c", "yacron")
-    absent.skipped, broken.failed = "no cron here", "ValueError: oh"
-    [(cells, left_out)] = tables.cases(as_kept(absent, broken, a_row("c", "flowsched", 1)))
-    assert cells == [["c", "last s"], ["flowsched", "1"]]
-    assert left_out == ["cron: skipped: no cron here", "yacron: failed: ValueError: oh"]
+    [absent] = interleave([left_out("c", "cron", "no cron here")], 2)
+    broken = a_row("c", "yacron")
+    broken.failed = "ValueError: oh"
+    [(cells, lines)] = tables.cases(as_kept(absent, broken, a_row("c", "flowsched", 1)))
+    assert cells == [["c", "last s", "rounds"], ["flowsched", "1", "1"]]
+    assert lines == ["left out: cron: no cron here", "failed: yacron: ValueError: oh"]
+
+
+def test_a_terminals_lines_fit_and_break_between_words_only() -> None:
+    row = Row("1,000 due", "APScheduler, threads + httpx, tuned and more", figures={})
+    row.figures = {f"quite a long figure {n} ms": [1234.5, 0.001] for n in range(9)}
+    shown = tables.program("due", as_kept(row, goals=(Goal("1,000 due", "quite a long figure 3 ms", 2),)))
+    assert max(map(len, shown.splitlines())) <= tables.WIDTH
+    words = {word for line in shown.splitlines() for word in line.split()}
+    assert {"APScheduler,", "quite", "figure", "tuned"} <= words
+    assert shown.count(" 617 (0.001-1,234)") == 1
+    assert shown.count(" 617") == 9
+    assert "due took 1 s" in shown
+
+
+def test_a_program_that_measures_nothing_has_no_heading() -> None:
+    assert tables.program("idle", as_kept()) == "\nidle: nothing to measure with --quick"
+
+
+def test_the_goals_of_contestants_of_other_names_say_which() -> None:
+    goals = (Goal("c", "last s", 5), Goal("c", "last s", 5, of="flowsched, one file"))
+    rows = (a_row("c", "flowsched", 1), a_row("c", "flowsched, one file", 2))
+    told = [tables.verdict_cells(each)[0] for each in as_kept(*rows, goals=goals)["goals"]]
+    assert told == ["c, last s", "c, flowsched, one file, last s"]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_programs_docstring_is_a_line_of_the_help_and_a_text_of_the_page(name: str) -> None:
+    heading, text = docstring(name)
+    assert len(door._in_the_help(name)) <= tables.WIDTH
+    assert heading.endswith(".")
+    assert text
+
+
+def test_the_page_counts_its_goals_and_has_what_is_said_of_each_program() -> None:
+    goals = (Goal("c", "last s", 5), Goal("c", "last s", 0.5), Goal("d", "last s", 1))
+    measured = as_kept(a_row("c", "flowsched", 1), goals=goals)
+    page = report.figures({"machine": "m", "versions": {}, "programs": {"due": measured}}, [])
+    assert "3 goals: 1 reached, 1 missed, 1 not measured." in page
+    assert docstring("due")[1] in page
+    assert "`./run bench due` took 1 s." in page
+    assert "| c | last s | rounds |\n|---|---:|---:|\n| **flowsched** | 1 | 1 |" in page
 
 
 @pytest.mark.parametrize(
@@ -206,6 +266,16 @@ def test_what_came_is_counted_once_for_each_schedule() -> None:
         crowd.figures(count=4, at=10.0, got=got, cost=0.3, tls=False)
 
 
+def test_collections_are_noted_in_whichever_thread_and_only_while_they_are_watched() -> None:
+    before = list(gc.callbacks)
+    with wakeup.Collections() as seen:
+        collecting = threading.Thread(target=gc.collect)
+        collecting.start()
+        collecting.join()
+    assert seen.longest > 0
+    assert gc.callbacks == before
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_crowded_minute_is_sent_and_recorded_once_for_each_schedule(tls: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
@@ -227,6 +297,17 @@ def test_the_door_keeps_figures_and_those_of_other_programs_stay(
     assert list(kept["programs"]) == ["due", "fires"]
     assert [row["failed"] for row in kept["programs"]["due"]["rows"]] == [None]
     assert "flowsched" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--repeat", "--long-rounds", "--size"])
+@pytest.mark.parametrize("value", ["0", "-1", "x"])
+def test_the_door_refuses_rounds_and_sizes_below_one(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        door.main(["due", option, value])
+    assert ended.value.code == 2
+    assert "allowed: a whole number from 1" in capsys.readouterr().err
 
 
 def test_the_door_knows_its_programs(capsys: pytest.CaptureFixture[str]) -> None:
