@@ -10,7 +10,7 @@
         LedgerTaken         ... as another process is its one daemon, until that ends
         LedgerUnusable      ... and will not get better by waiting: newer, foreign, corrupt
         LedgerRefusal       it is well, and its rules forbid what was asked
-      SecretError           a secret that cannot be read
+      SecretError           secrets that cannot be read; carries the fault of each
       ControlRefusal        what a person asked for cannot be done as things stand
       NoDaemon              there is none that could be asked
       NoAnswer              one was asked, and nobody knows what came of it
@@ -112,7 +112,11 @@ class LedgerRefusal(LedgerError):  # noqa: N818 - what the ledger answers
 
 
 class SecretError(FlowschedError):
-    """A secret that cannot be read. The message names its source, never its value."""
+    """Secrets that cannot be read. `faults` has what is wrong with each: its source, never its value."""
+
+    def __init__(self, *faults: str) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
 
 
 def printable(text: str) -> str:

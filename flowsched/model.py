@@ -215,6 +215,20 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file a key stands; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    """Dotted, as `targets.default.access_key`, without what may not be shown."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
 class Days:
     """Whole days on the wall clock of some zone, from the first to the last, both included."""
 
@@ -707,9 +721,12 @@ class SecretSource:
     """`env`, `file` or `credential`."""
     name: str
     """The variable's name, the file's absolute path, or the credential's name."""
+    place: Place | None = field(default=None, compare=False)
+    """Where this is written; None where no file says it."""
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        named = f"{self.kind} {self.name}"
+        return f"{self.place}: {self.place.path}: {named}" if self.place else named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -740,6 +757,8 @@ class Settings:
     file: str
     schedules: str
     """Absolute path of the folder, or file, of schedules."""
+    schedules_place: Place | None = field(default=None, compare=False)
+    """Where that is written; None where no file says it."""
     ledger: str
     """SQLAlchemy URL, with an absolute path where it is SQLite."""
     keep: timedelta

@@ -128,8 +128,9 @@ async def test_the_distance_to_what_another_process_has_just_sent_is_kept(house:
 
 async def test_what_needs_no_keys_and_no_files_does_without_them(house: House) -> None:
     async with house.hands({}) as hands:
-        with pytest.raises(SecretError):
+        with pytest.raises(SecretError) as caught:
             await trigger(hands)
+        assert len(caught.value.faults) == 2
         await hands.pause(Scope.TARGET, "default", None, "ada", "plant closed")
         (house.folder / "schedules" / "a.yaml").write_text("schedules: {x: {cron: nonsense}}\n")
         await hands.pause(Scope.ALL, None, None, "ada", "plant closed")

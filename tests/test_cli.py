@@ -96,6 +96,41 @@ def installed(shell: Shell) -> Shell:
     return shell
 
 
+def test_a_folder_of_schedules_that_is_not_there_is_told_with_the_line_that_names_it(
+    installed: Shell,
+) -> None:
+    installed.write("flowsched.yaml", f"# here\n{SETTINGS}".replace(": schedules\n", ": schedule\n"))
+
+    assert installed("validate").out == "schedule: does not exist; flowsched.yaml:2:1 names it\n"
+    assert installed("next").err == "flowsched: schedule: does not exist; flowsched.yaml:2:1 names it\n"
+    whole = f"{installed.folder}/schedule: does not exist; flowsched.yaml:2:1 names it"
+    assert f'"problem": "{whole}"' in installed("run").err
+    assert installed("validate", "elsewhere").out == "elsewhere: does not exist\n"
+
+
+def test_a_daemon_without_keys_names_all_of_them_with_their_places(
+    installed: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, default = SETTINGS.partition("  default:\n")
+    installed.write("flowsched.yaml", f"{SETTINGS}  other:\n{default}")
+    monkeypatch.delenv("AK", raising=False)
+    monkeypatch.delenv("SK", raising=False)
+
+    done = installed("run")
+
+    assert done.code == 78
+    said = "this environment variable is not set"
+    assert [json.loads(line)["problem"] for line in done.err.splitlines()] == [
+        f"flowsched.yaml:{line}:5: targets.{target}.{key}_key: env {name}: {said}"
+        for line, target, key, name in (
+            (8, "default", "access", "AK"),
+            (9, "default", "secret", "SK"),
+            (14, "other", "access", "AK"),
+            (15, "other", "secret", "SK"),
+        )
+    ]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None:
     done = shell(name, "--help")

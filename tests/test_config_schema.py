@@ -154,10 +154,10 @@ def test_the_keys_of_the_settings_are_the_fields_of_their_records() -> None:
     inner = {key for part in ("review", "apply") for key in properties_of(SETTINGS, part)}
     control = {f"control_{key}" for key in properties_of(SETTINGS, "control")}
     reload = {f"{key}_files" for key in properties_of(SETTINGS, "reload")}
-    assert top | inner | control | reload == names(Settings) - {"file"}
+    assert top | inner | control | reload == names(Settings) - {"file", "schedules_place"}
     assert set(properties_of(SETTINGS, "targets", "*")) == names(Target) - {"name", "source"}
     assert set(properties_of(SETTINGS, "limits")) == names(Limits)
-    assert names(SecretSource) == {"kind", "name"}
+    assert names(SecretSource) == {"kind", "name", "place"}
 
 
 def test_the_parser_reads_every_key_of_the_schema() -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowsched.config import Secret, read_secret
+from flowsched.config import Secret, read_secret, read_secrets
 from flowsched.errors import SecretError
-from flowsched.model import SecretSource
+from flowsched.model import Place, SecretSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,3 +131,21 @@ def test_a_pipe_does_not_keep_anybody_waiting(tmp_path: Path) -> None:
 
     with pytest.raises(SecretError, match="is a named pipe"):
         read_secret(SecretSource("file", str(tmp_path / "key")), {})
+
+
+def test_all_that_cannot_be_read_is_told_at_once_each_with_where_it_is_written(tmp_path: Path) -> None:
+    places = [Place("flowsched.yaml", line, 5, f"targets.default.key{line}") for line in (8, 9, 10)]
+    named = (("env", "NOT_SET"), ("file", str(tmp_path / "no")), ("credential", "key"))
+    sources = [SecretSource(*each, place) for each, place in zip(named, places, strict=True)]
+
+    with pytest.raises(SecretError) as caught:
+        read_secrets([SecretSource("env", "KEY"), *sources], {"KEY": "hunter2"})
+
+    no_file = "cannot be read: No such file or directory"
+    no_folder = "systemd passed no credentials (CREDENTIALS_DIRECTORY is not set)"
+    assert caught.value.faults == (
+        "flowsched.yaml:8:5: targets.default.key8: env NOT_SET: this environment variable is not set",
+        f"flowsched.yaml:9:5: targets.default.key9: file {tmp_path}/no: {no_file}",
+        f"flowsched.yaml:10:5: targets.default.key10: credential key: {no_folder}",
+    )
+    assert str(caught.value).splitlines() == list(caught.value.faults)

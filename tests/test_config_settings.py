@@ -8,7 +8,7 @@ import pytest
 
 from flowsched.config import find_settings, load_settings
 from flowsched.errors import ConfigError
-from flowsched.model import FIRES_A_DAY, Limits, SecretSource
+from flowsched.model import FIRES_A_DAY, Email, Limits, SecretSource, Slack, Webhook
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +46,46 @@ def test_the_smallest_file_has_all_the_defaults(tmp_path: Path) -> None:
     assert target.secret_key == SecretSource("file", f"{tmp_path}/secret")
     assert (target.ca_file, target.environment_proxy) == (None, False)
     assert str(target.source) == f"{tmp_path}/flowsched.yaml:4"
+
+
+def test_where_keys_and_schedules_are_named_is_known(tmp_path: Path) -> None:
+    more = """\
+pings: {url: "http://127.0.0.1:1", key: {env: PING}}
+alerts:
+  channels:
+    night: {slack: {url: {env: SLACK}}}
+    mail:
+      email: {host: h, from: a@b, to: [c@d], user: {env: U}, password: {env: P}}
+    hook:
+      webhook:
+        url: {env: HOOK}
+        headers: {Authorization: {env: HEADER}}
+        secrets: {routing: {env: ROUTING}}
+"""
+    settings = load_settings(write(tmp_path, more=more))
+
+    assert settings.alerts
+    assert settings.pings
+    night, mail, hook = (settings.alerts.channels[name].way for name in ("night", "mail", "hook"))
+    assert isinstance(night, Slack)
+    assert isinstance(mail, Email)
+    assert isinstance(hook, Webhook)
+    only = settings.targets["only"]
+    keys = (only.access_key, only.secret_key, settings.pings.key, night.url, mail.user, mail.password)
+    assert [str(key).removeprefix(f"{settings.file}:") for key in (*keys, hook.url)] == [
+        "8:5: targets.only.access_key: env ENOS_ACCESS_KEY",
+        f"9:5: targets.only.secret_key: file {tmp_path}/secret",
+        "10:36: pings.key: env PING",
+        "13:21: alerts.channels.night.slack.url: env SLACK",
+        "15:46: alerts.channels.mail.email.user: env U",
+        "15:62: alerts.channels.mail.email.password: env P",
+        "18:9: alerts.channels.hook.webhook.url: env HOOK",
+    ]
+    # The names of headers and placeholders are hidden, as somebody may have written a secret there.
+    header, routing = hook.headers["Authorization"], hook.secrets["routing"]
+    assert str(header).endswith(":19:19: alerts.channels.hook.webhook.headers.<not shown>: env HEADER")
+    assert str(routing).endswith(":20:19: alerts.channels.hook.webhook.secrets.<not shown>: env ROUTING")
+    assert str(settings.schedules_place) == f"{settings.file}:1:1"
 
 
 def test_how_long_runs_are_kept_and_how_far_clocks_may_differ_can_be_set(tmp_path: Path) -> None:

@@ -570,7 +570,8 @@ async def test_a_folder_that_vanishes_and_comes_back(house: House, tmp_path: Pat
     back = await house.reload()
 
     assert (gone.outcome, gone.revision, back.outcome) == (REFUSED, None, UNCHANGED)
-    assert gone.problems == (f"{schedules}: does not exist",)
+    named = f"{schedules}: does not exist; {house.settings.schedules_place} names it"
+    assert gone.problems == (named,)
     assert kept == ["a1", "b1"]
 
 

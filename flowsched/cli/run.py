@@ -20,7 +20,7 @@ from flowsched.cli.files import need_settings
 from flowsched.clock import SystemClock
 from flowsched.config import Kept
 from flowsched.daemon import read_first, serve
-from flowsched.errors import ConfigError, FlowschedError
+from flowsched.errors import ConfigError, FlowschedError, SecretError
 from flowsched.ops import logs, notify
 
 if TYPE_CHECKING:
@@ -186,6 +186,8 @@ def _causes(error: FlowschedError) -> list[dict[str, object]]:
     """Return the fields of one event for each thing that is wrong."""
     if isinstance(error, ConfigError):
         return [{"problem": str(problem)} for problem in error.problems]
+    if isinstance(error, SecretError):
+        return [{"problem": fault} for fault in error.faults]
     return [{"problem": str(error)}]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flowsched.config.loader import Kept, load_catalog
     from flowsched.config.places import Places
     from flowsched.config.schema import schema_document
-    from flowsched.config.secrets import Secret, read_secret
+    from flowsched.config.secrets import Secret, read_secret, read_secrets
     from flowsched.config.settings import find_settings, load_settings
     from flowsched.config.written import Written, where_written
 
@@ -34,6 +34,7 @@ __all__ = [
     "load_expectations",
     "load_settings",
     "read_secret",
+    "read_secrets",
     "schedule_ids",
     "schema_document",
     "where_written",
@@ -53,6 +54,7 @@ _HOMES = {
     "load_expectations": "expectations",
     "load_settings": "settings",
     "read_secret": "secrets",
+    "read_secrets": "secrets",
     "schedule_ids": "ids",
     "schema_document": "schema",
     "where_written": "written",

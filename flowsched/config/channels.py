@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowsched.config.templates import TEXTS, VALUES, check_template
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     Values = dict[KeyPath, Any]
     Absolute = Callable[[str], str]
     """Makes a path absolute that begins at the folder of the file."""
+    SourceOf = Callable[[KeyPath, dict[str, str]], SecretSource]
+    """Makes the source of a secret of what is written under a key."""
 
 GROUP_WAIT = timedelta(seconds=30)
 REPEAT = timedelta(hours=4)
@@ -49,10 +52,10 @@ _ADDRESS = re.compile(r"[!-+\--:=?A-~]+@[!-+\--:=?A-~]+")
 class Ways:
     """Reads the two keys of one file."""
 
-    def __init__(self, node: Node, findings: Findings, absolute: Absolute) -> None:
+    def __init__(self, node: Node, findings: Findings, absolute: Absolute, source: SourceOf) -> None:
         self._node = node
         self._findings = findings
-        self._absolute = absolute
+        self._source = source
         self._general: Converters = {("ca_file",): absolute, ("environment_proxy",): bool}
 
     def alerts(self, group_wait: timedelta | None, repeat: timedelta | None) -> Alerts | None:
@@ -79,7 +82,11 @@ class Ways:
 
     def pings(self) -> Pings | None:
         """Return where runs are told of; None: nowhere, or something is wrong with it and noted."""
-        converters: Converters = {("url",): plain_url, ("key",): self._source, **self._general}
+        converters: Converters = {
+            ("url",): plain_url,
+            ("key",): partial(self._source, ("pings", "key")),
+            **self._general,
+        }
         if self._node.get(("pings",)) is None:
             return None
         values = typed_values(self._node, ("pings",), converters, self._findings)
@@ -122,9 +129,9 @@ class Ways:
 
     def _webhook(self, path: KeyPath) -> Webhook | None:
         converters: Converters = {
-            ("url",): self._source_or_url,
-            ("headers",): self._sources,
-            ("secrets",): self._own_placeholders,
+            ("url",): partial(self._source_or_url, (*path, "url")),
+            ("headers",): partial(self._sources, (*path, "headers")),
+            ("secrets",): partial(self._own_placeholders, (*path, "secrets")),
         }
         values = typed_values(self._node, path, converters, self._findings)
         if FAULTY in values.values():
@@ -141,7 +148,8 @@ class Ways:
         )
 
     def _slack(self, path: KeyPath) -> Slack:
-        return Slack(url=typed_values(self._node, path, {("url",): self._source}, self._findings)["url",])
+        source = partial(self._source, (*path, "url"))
+        return Slack(url=typed_values(self._node, path, {("url",): source}, self._findings)["url",])
 
     def _email(self, path: KeyPath) -> Email | None:
         converters: Converters = {
@@ -150,8 +158,8 @@ class Ways:
             ("tls",): Tls,
             ("from",): _address,
             ("to",): lambda written: tuple(map(_address, written)),
-            ("user",): self._source,
-            ("password",): self._source,
+            ("user",): partial(self._source, (*path, "user")),
+            ("password",): partial(self._source, (*path, "password")),
         }
         values = {"".join(key): value for key, value in self._typed(path, converters).items()}
         tls = values.get("tls", Tls.STARTTLS)
@@ -192,21 +200,17 @@ class Ways:
     def _typed(self, path: KeyPath, converters: Converters) -> Values:
         return typed_values(self._node, path, converters, self._findings)
 
-    def _source(self, written: dict[str, str]) -> SecretSource:
-        ((kind, name),) = written.items()
-        return SecretSource(kind, self._absolute(name) if kind == "file" else name)
+    def _sources(self, path: KeyPath, written: dict[str, dict[str, str]]) -> dict[str, SecretSource]:
+        return {name: self._source((*path, name), each) for name, each in written.items()}
 
-    def _sources(self, written: dict[str, dict[str, str]]) -> dict[str, SecretSource]:
-        return {name: self._source(each) for name, each in written.items()}
-
-    def _own_placeholders(self, written: dict[str, dict[str, str]]) -> dict[str, SecretSource]:
+    def _own_placeholders(self, path: KeyPath, written: dict[str, dict[str, str]]) -> dict[str, SecretSource]:
         taken = (*TEXTS, *VALUES)
         if not written.keys().isdisjoint(taken):
             raise Refused("has a name that has a meaning already", f"names other than {', '.join(taken)}")
-        return self._sources(written)
+        return self._sources(path, written)
 
-    def _source_or_url(self, written: str | dict[str, str]) -> SecretSource | str:
-        return plain_url(written) if isinstance(written, str) else self._source(written)
+    def _source_or_url(self, path: KeyPath, written: str | dict[str, str]) -> SecretSource | str:
+        return plain_url(written) if isinstance(written, str) else self._source(path, written)
 
 
 def _kinds(written: list[str]) -> frozenset[AlertKind]:

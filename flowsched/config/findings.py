@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from flowsched.errors import Problem, printable, shortened
+from flowsched.model import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +59,9 @@ class Findings:
         if not usable:
             self.distrust(path)
         line, column = at
-        dotted = printable(shortened(".".join(self._shown(path)), 300))
-        self.problems.append(Problem(self.file, line, column, dotted, printable(message), allowed))
+        self.problems.append(
+            Problem(self.file, line, column, self._dotted(path), printable(message), allowed)
+        )
 
     def give_up(
         self, at: tuple[int, int], path: KeyPath, message: str, allowed: str | None = None
@@ -67,6 +69,13 @@ class Findings:
         """Note a problem after which nothing of the file can be used."""
         self.add(at, path, message, allowed)
         raise Unusable
+
+    def place(self, at: tuple[int, int], path: KeyPath) -> Place:
+        """Return where the key stands that a path leads to, as a problem would show it."""
+        return Place(self.file, *at, self._dotted(path))
+
+    def _dotted(self, path: KeyPath) -> str:
+        return printable(shortened(".".join(self._shown(path)), 300))
 
     def distrust(self, path: KeyPath) -> None:
         """Take a value as faulty without a problem of its own: another problem already speaks of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -18,7 +19,7 @@ from flowsched.config.findings import Findings, Unusable
 from flowsched.config.parser import parse
 from flowsched.config.reader import read
 from flowsched.config.schema import schedules_schema
-from flowsched.errors import ConfigError, Refused, quoted
+from flowsched.errors import ConfigError, Refused, printable, quoted
 from flowsched.model import Blackout, Catalog, Source
 from flowsched.near import did_you_mean
 
@@ -200,7 +201,8 @@ class _Load:
                 for path, known in self._known.items()
                 if known.mark is not None and known.mark == self._marks.get(path)
             }
-        found, self.problems = find_files(paths, self._base, trail=self._trail, known=self._unopened)
+        found, problems = find_files(paths, self._base, trail=self._trail, known=self._unopened)
+        self.problems = [self._with_who_names_it(each, paths) for each in problems]
         keep = Kept(self._settings, place)
         for slice_ in self._slices(found):
             self._read(slice_)
@@ -212,6 +214,18 @@ class _Load:
         self._kept.take(keep)
         for findings in self._findings:
             self.problems += findings.problems
+
+    def _with_who_names_it(self, problem: Problem, paths: tuple[str, ...]) -> Problem:
+        """Have what is wrong with the path that the settings name say where they name it."""
+        place = self._settings.schedules_place if self._settings else None
+        named = {printable(path) for path in paths if self._is_in_settings(path)} if place else ()
+        if problem.file not in named:
+            return problem
+        return replace(problem, message=f"{problem.message}; {place} names it")
+
+    def _is_in_settings(self, path: str) -> bool:
+        whole = os.path.abspath(self._base / path)  # noqa: PTH100 - resolve() would follow links
+        return self._settings is not None and whole == os.path.abspath(self._settings.schedules)  # noqa: PTH100
 
     def revision(self) -> str:
         """Return one digest over those of all files, in the order of their names, and over the data used."""

@@ -10,7 +10,7 @@ from flowsched.config.files import read_bounded
 from flowsched.errors import Refused, SecretError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from flowsched.model import SecretSource
 
@@ -55,6 +55,20 @@ def read_secret(source: SecretSource, environ: Mapping[str, str]) -> Secret:
     if not text:
         raise SecretError(f"{source}: is empty")
     return Secret(text)
+
+
+def read_secrets(sources: Iterable[SecretSource], environ: Mapping[str, str]) -> list[Secret]:
+    """Read secrets as `read_secret` does. Raises SecretError with the faults of all that cannot be read."""
+    secrets: list[Secret] = []
+    faults: list[str] = []
+    for source in sources:
+        try:
+            secrets.append(read_secret(source, environ))
+        except SecretError as error:
+            faults += error.faults
+    if faults:
+        raise SecretError(*faults)
+    return secrets
 
 
 def _from_environment(source: SecretSource, environ: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from flowsched.config.values import typed_values
 from flowsched.durations import between
 from flowsched.errors import ConfigError, Refused
 from flowsched.hosts import address_of
-from flowsched.model import FIRES_A_DAY, MAX_CHANGE, Limits, SecretSource, Settings, Source, Target
+from flowsched.model import FIRES_A_DAY, MAX_CHANGE, Limits, Place, SecretSource, Settings, Source, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,13 +136,15 @@ class _Reading:
             **_SPANS,
             **_LIMITS,
         }
-        self._target: Converters = {
+
+    def _of_target(self, path: KeyPath) -> Converters:
+        return {
             ("url",): gateway,
             ("api_version",): str,
             ("org_id",): str,
             ("user_id",): str,
-            ("access_key",): self._secret_source,
-            ("secret_key",): self._secret_source,
+            ("access_key",): partial(self._secret_source, (*path, "access_key")),
+            ("secret_key",): partial(self._secret_source, (*path, "secret_key")),
             ("ca_file",): self._absolute,
             ("environment_proxy",): bool,
             **_LIMITS,
@@ -153,10 +155,10 @@ class _Reading:
         top = {**_BUILT_IN_SPANS, **typed_values(self._node, (), self._top, self._findings)}
         holder = self._node.get(("targets",))
         own = {
-            name: typed_values(self._node, ("targets", name), self._target, self._findings)
-            for name in (holder.children if holder else ())
+            path[-1]: typed_values(self._node, path, self._of_target(path), self._findings)
+            for path in (("targets", name) for name in (holder.children if holder else ()))
         }
-        ways = Ways(self._node, self._findings, self._absolute)
+        ways = Ways(self._node, self._findings, self._absolute, self._secret_source)
         alerts, pings = ways.alerts(top.get(_GROUP_WAIT), top.get(_REPEAT)), ways.pings()
         if self._findings.problems:
             raise Unusable
@@ -165,6 +167,7 @@ class _Reading:
         return Settings(
             file=self._findings.file,
             schedules=top["schedules",],
+            schedules_place=self._place(("schedules",)),
             ledger=top["ledger",],
             keep=top["keep",],
             clock_tolerance=top["clock_tolerance",],
@@ -190,9 +193,12 @@ class _Reading:
     def _absolute(self, path: str) -> str:
         return str(self._folder / path)
 
-    def _secret_source(self, written: dict[str, str]) -> SecretSource:
+    def _secret_source(self, path: KeyPath, written: dict[str, str]) -> SecretSource:
         ((kind, name),) = written.items()
-        return SecretSource(kind, self._absolute(name) if kind == "file" else name)
+        return SecretSource(kind, self._absolute(name) if kind == "file" else name, self._place(path))
+
+    def _place(self, path: KeyPath) -> Place:
+        return self._findings.place(self._node.position(path), path)
 
     def _ledger(self, url: str) -> str:
         if not url.startswith(_SQLITE):

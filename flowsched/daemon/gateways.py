@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from flowsched.config import read_secret
+from flowsched.config import read_secrets
 from flowsched.enos import Gateway
+from flowsched.errors import SecretError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 def gateway_of(target: Target, settings: Settings, environ: Mapping[str, str], clock: Clock) -> Gateway:
     """Return the gateway of a target; raises SecretError and ConfigError, and makes no connection."""
-    access_key = read_secret(target.access_key, environ)
-    secret_key = read_secret(target.secret_key, environ)
+    access_key, secret_key = read_secrets((target.access_key, target.secret_key), environ)
     return Gateway(
         target,
         access_key.reveal(),
@@ -27,6 +27,20 @@ def gateway_of(target: Target, settings: Settings, environ: Mapping[str, str], c
         clock_tolerance=settings.clock_tolerance,
         exports_spans=settings.traces is not None,
     )
+
+
+def gateways_of(settings: Settings, environ: Mapping[str, str], clock: Clock) -> dict[str, Gateway]:
+    """Return the gateway of each target, as `gateway_of` does; SecretError has the faults of all targets."""
+    gateways: dict[str, Gateway] = {}
+    faults: list[str] = []
+    for name, target in settings.targets.items():
+        try:
+            gateways[name] = gateway_of(target, settings, environ, clock)
+        except SecretError as error:
+            faults += error.faults
+    if faults:
+        raise SecretError(*faults)
+    return gateways
 
 
 class GatewaysOnDemand(Mapping[str, Gateway]):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flowsched.alerts.telling import Telling
 from flowsched.control.words import sentence
 from flowsched.daemon.daemon import Daemon
-from flowsched.daemon.gateways import gateway_of
+from flowsched.daemon.gateways import gateways_of
 from flowsched.daemon.hands import Hands, revision_on_disk
 from flowsched.daemon.herald import Herald
 from flowsched.daemon.pulse import Pulse
@@ -74,8 +74,7 @@ async def serve(  # noqa: PLR0913 - the whole of what a process is made of
     # name server hangs must not hold up the others.
     asyncio.get_running_loop().set_default_executor(Aside(_LOOK_UPS))
     async with AsyncExitStack() as stack:
-        targets = settings.targets.items()
-        gateways = {name: gateway_of(each, settings, environ, clock) for name, each in targets}
+        gateways = gateways_of(settings, environ, clock)
         for gateway in gateways.values():
             stack.push_async_callback(gateway.aclose)
         ledger = await ledger_taken(settings.ledger, clock, stop, systemd)
