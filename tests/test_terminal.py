@@ -11,18 +11,39 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flowsched.cli.terminal import widths_within
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parent.parent
 
 
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
 def seen(arguments: list[str], columns: int, lines: int) -> str:
     """Everything that a command writes to a terminal of this size, without colours and movements."""
+    code, text = written(arguments, columns=columns, lines=lines)
+    assert code == 0, text
+    return ESCAPE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def written(
+    arguments: list[str],
+    environ: Mapping[str, str] = MappingProxyType({}),
+    *,
+    columns: int = 80,
+    lines: int = 24,
+) -> tuple[int, str]:
+    """The exit code of a command, and everything that it writes to a terminal of this size."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     process = subprocess.Popen(  # noqa: S603 - our own command
@@ -32,19 +53,39 @@ def seen(arguments: list[str], columns: int, lines: int) -> str:
         stdout=theirs,
         stderr=theirs,
         # Where these are set, they count for more than the terminal's own size.
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines)},
+        env={
+            **os.environ,
+            "TERM": "xterm-256color",
+            "COLUMNS": str(columns),
+            "LINES": str(lines),
+            **environ,
+        },
     )
     os.close(theirs)
-    written = b""
+    text = b""
     # Reading fails once the last writer has gone.
     try:
         while chunk := os.read(ours, 65_536):
-            written += chunk
+            text += chunk
     except OSError:
         pass
     os.close(ours)
-    assert process.wait() == 0, written.decode()
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode()).replace("\r\n", "\n").replace("\r", "\n")
+    return process.wait(), text.decode()
+
+
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [["validate", "tests/data/bad"], ["show", "nightly-wind-report", "--schedules", "schedules"]],
+)
+def test_who_wants_no_colours_gets_none(arguments: list[str], environ: dict[str, str]) -> None:
+    _, coloured = written(arguments)
+    _, plain = written(arguments, environ)
+
+    assert ESCAPE.search(coloured)
+    assert "\x1b[2m\x1b[0m" not in coloured
+    assert "\x1b[3" not in plain
+    assert plain.count("\n") > 3
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 50)])

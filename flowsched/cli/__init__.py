@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import traceback
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -20,6 +22,9 @@ from flowsched.errors import (
     UsageError,
     quoted,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FINE, FOUND, USAGE, UNEXPECTED, UNUSABLE = 0, 1, 2, 3, 78
 """Exit codes: fine; found what was looked for; wrong usage; unexpected; configuration unusable at start."""
@@ -110,6 +115,16 @@ class _Commands(click.Group):
 def group(ctx: click.Context, config: str | None) -> None:
     """Keep reviewed schedules: trigger EnOS flows by cron, record every fire, never fire twice."""
     ctx.obj = config
+    ctx.color = _colour(os.environ)
+
+
+def _colour(environ: Mapping[str, str]) -> bool | None:
+    """Return what click does about colours in all commands: False, none; None, those that the stream takes.
+
+    The rules are those of rich, which draws the tables.
+    """
+    unwanted = environ.get("NO_COLOR") or environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return False if unwanted else None
 
 
 def main(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each way to end

@@ -50,10 +50,8 @@ def _styled(problem: Problem) -> str:
     """Return the problem as `str` has it; colours are left out by click where there is no terminal."""
     text, colour = str(problem), _COLOURS[problem.severity]
     where, found, what = text.partition(": ")
-    rule = f" [{problem.rule}]" if problem.rule else ""
-    return (
-        click.style(where, fg=colour, bold=True)
-        + found
-        + what.removesuffix(rule)
-        + click.style(rule, dim=True)
-    )
+    shown = click.style(where, fg=colour, bold=True) + found
+    if not problem.rule:
+        return shown + what
+    rule = f" [{problem.rule}]"
+    return shown + what.removesuffix(rule) + click.style(rule, dim=True)
