@@ -13,6 +13,7 @@ from flowsched.cli import main
 from flowsched.config import schema
 from flowsched.errors import Severity
 from flowsched.review.rules import RULES
+from tests.test_cli import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +53,21 @@ def validate(
         return code, *capsys.readouterr()
 
     return run
+
+
+def test_target_names_that_could_not_be_checked_are_said_to_people(
+    validate: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    named = UNEVEN.replace("flow: 1}", "flow: 1, target: nowhere}")
+    said = "flowsched: the target names of 1 schedule were not checked: there is no flowsched.yaml\n"
+
+    code, out, err = validate(named)
+
+    assert (code, out.splitlines()[-1][:3], err.splitlines(keepends=True)[1:]) == (0, "ok:", [said])
+    for text, options in ((named, ("--format", "json")), (named, ("--format", "junit")), (UNEVEN, ())):
+        assert "not checked" not in validate(text, *options)[2]
+    (tmp_path / "flowsched.yaml").write_text(SETTINGS.replace("default:", "nowhere:"))
+    assert "not checked" not in validate(named)[2]
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))

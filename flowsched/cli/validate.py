@@ -52,6 +52,8 @@ def command(
         problems = _review(catalog, settings, now)
     report = _report(catalog, problems, strict=strict)
     print_report(report, format_, touched=_touched(report) if format_ == "github" else ())
+    if catalog and settings is None and format_ == "text":
+        _say_what_was_not_checked(catalog)
     return FINE if report.ok else FOUND
 
 
@@ -82,6 +84,13 @@ def _review(catalog: Catalog, settings: Settings | None, now: datetime) -> list[
     found = collisions(catalog.schedules.values(), after=now, until=now + HORIZON)
     told = warnings(catalog, now=now, limits=limits, fires_a_day=fires_a_day, place=place, collisions=found)
     return sorted(told + of_collisions(found, place))
+
+
+def _say_what_was_not_checked(catalog: Catalog) -> None:
+    named = sum(each.target is not None for each in catalog.schedules.values())
+    if named:
+        whose = f"the target names of {counted(named, 'schedule')}"
+        click.echo(f"flowsched: {whose} were not checked: there is no flowsched.yaml", err=True)
 
 
 def _report(catalog: Catalog | None, problems: list[Problem], *, strict: bool) -> Report:
