@@ -153,6 +153,7 @@ def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None
         ),
         (["next", "--until", "2020-03-01T00:00Z"], "2020-03-01T00:00:00Z is not later than now, 20"),
         (["cron"], "Missing argument 'EXPRESSION'"),
+        (["cron", "30", "2", "*", "*", "*"], "put it in quotes, as in flowsched cron '30 2 * * *'"),
         (["cron", "61 * * * *"], "minute '61' is out of range; allowed: 0-59"),
         (["cron", "* * * * *", "--timezone", "Europe/Berln"], "did you mean Europe/Berlin"),
         (["cron", "* * * * *", "--from", "yesterday"], "'yesterday' is no instant; allowed: ISO 8601"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "cron",
     epilog="Example: flowsched cron '30 2 * * *' --timezone Europe/Berlin --from 2026-03-28T00:00 --count 3",
 )
-@click.argument("expression")
+@click.argument("expression", nargs=-1, required=True, metavar="EXPRESSION")
 @click.option("--timezone", default="UTC", show_default=True, help="IANA name of the zone it is read in.")
 @click.option(
     "--from",
@@ -34,10 +34,16 @@ if TYPE_CHECKING:
 )
 @click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many.")
 @format_option
-def command(expression: str, timezone: str, from_: datetime | None, count: int, format_: str) -> None:
+def command(
+    expression: tuple[str, ...], timezone: str, from_: datetime | None, count: int, format_: str
+) -> None:
     """Explain EXPRESSION, five crontab fields or @daily and the like, and show its fire times."""
+    if len(expression) > 1:
+        raise UsageError(
+            "the expression is to be one word: put it in quotes, as in flowsched cron '30 2 * * *'"
+        )
     try:
-        parsed, zone = cron.parse(expression), cron.zone(timezone)
+        parsed, zone = cron.parse(expression[0]), cron.zone(timezone)
     except CronError as error:
         raise UsageError(str(error)) from None
     after = in_utc(from_, "--from", zone) if from_ else SystemClock().now()

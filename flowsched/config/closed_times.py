@@ -20,7 +20,9 @@ DATES_ALLOWED = (
     "a date as 2026-12-24, dates as 2026-12-27..2026-12-31, or times as 2026-12-24T18:00..2026-12-25T06:00"
 )
 YEARLY_ALLOWED = "a day as 12-25, or days as 12-24..01-01"
-WEEKLY_ALLOWED = "weekdays as SUN or SAT..SUN, or times as FRI 22:00..MON 06:00"
+WEEKLY_ALLOWED = (
+    "weekdays as SUN or SAT..SUN, or times as FRI 22:00..MON 06:00; for hours of each day an entry a weekday"
+)
 
 WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 

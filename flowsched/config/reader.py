@@ -198,6 +198,8 @@ class _Tree:
         key = event.value
         if plain and key == "<<":
             self._give_up(event, "merge keys are not supported", 'keys written out, or a "defaults" section')
+        if plain and key[:1].isspace():
+            self._give_up(event, *syntax.odd_space(key[0]))
         if plain and not isinstance(_plain_value(key), str):
             message = "this key is not text" if key else "the key is empty"
             path = (*self._path(), key)

@@ -28,6 +28,9 @@ _FIVE_FIELDS = re.compile(r"(\*(?:/\d+)?(?:[ \t]+[\w*/#-]+(?:,[\w*/#-]+)*){4})(?
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7})(?: .*)?\r?$", re.MULTILINE)
 _RESOLVED = "what both sides agree on, without the lines that begin with <<<<<<<, ======= and >>>>>>>"
 
+# Where the parser would want a plain space: before what a line begins with, and after a colon.
+_ODD_SPACE = re.compile(r"(?:^[ -]*|:)([^\S\x00-\x7f])")
+
 _BAD_ESCAPE = (
     "the double-quoted text that begins here has a backslash that escapes nothing",
     "single quotes around text with backslashes",
@@ -53,6 +56,11 @@ _WORDS = {
 def hidden(text: str) -> re.Match[str] | None:
     """Find the first character that would not show, or would show as something else."""
     return _HIDDEN.search(text)
+
+
+def odd_space(character: str) -> tuple[str, str]:
+    """Say of a character that looks like a space what is wrong with it, and what is allowed."""
+    return f"looks like a space, and is none to YAML: U+{ord(character):04X}", "spaces, U+0020"
 
 
 def decode(content: bytes, findings: Findings) -> str:
@@ -88,9 +96,19 @@ def explain(error: Exception, text: str, findings: Findings) -> NoReturn:
     character = _character(text, stopped)
     if character == "\t":
         findings.give_up(stopped, (), "a tab where YAML wants spaces", "spaces to indent and to separate")
+    _refuse_odd_space(text, begun[0], stopped[0], findings)
     if context in _WORDS:
         findings.give_up(begun, (), *_WORDS[context])
     findings.give_up(stopped, (), *_stuck(context, error.problem or "", character, begun))
+
+
+def _refuse_odd_space(text: str, first: int, last: int, findings: Findings) -> None:
+    """Note it where there is one in these lines, and raise Unusable."""
+    first = max(1, first)
+    for number, line in enumerate(text.split("\n")[first - 1 : last], first):
+        found = _ODD_SPACE.search(line)
+        if found:
+            findings.give_up((number, found.start(1) + 1), (), *odd_space(found[1]))
 
 
 def _stuck(context: str, problem: str, character: str, begun: tuple[int, int]) -> tuple[str, str]:
