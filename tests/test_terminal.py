@@ -10,16 +10,21 @@ import struct
 import subprocess
 import sys
 import termios
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
 
+from flowsched.cli.output import short
 from flowsched.cli.terminal import widths_within
+from tests.test_cli import Shell, installed, recorded, shell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+__all__ = ["installed", "recorded", "shell"]
 
 pytestmark = pytest.mark.e2e
 
@@ -147,6 +152,33 @@ def test_a_note_is_folded_and_the_times_beside_it_are_not(tmp_path: Path) -> Non
 
     assert len(re.findall(r"^ 2026-06-0\dT00:00:00Z ", text, re.MULTILINE)) == 5
     assert "note" in text.splitlines()[1]
+
+
+def test_a_time_is_not_broken_and_folded_last_of_all() -> None:
+    id_, stamp = "nightly-report-of-every-turbine", "2026-11-22T12:35:00Z"
+    columns = [["fire time", stamp], ["schedule", id_], ["why", "gave up after 1 attempt: HTTP 403"]]
+
+    assert widths_within(70, columns) == [20, 31, 19]
+    assert widths_within(50, columns) == [20, 16, 14]
+    assert widths_within(24, columns)[0] == 20
+    assert widths_within(24, [["fire time", stamp[:16].replace("T", " ")], *columns[1:]])[0] == 10
+
+
+def test_runs_on_a_narrow_terminal_have_short_times(recorded: Shell) -> None:
+    arguments = ["--config", str(recorded.folder / "flowsched.yaml"), "runs"]
+
+    assert " 2025-12-31T23:00:00Z " in seen(arguments, 120, 24)
+    narrow = seen(arguments, 60, 24)
+    assert re.findall(r"20\S*", narrow) == ["2026-01-01", "2025-12-31", "2025-12-31"]
+    assert " 2025-12-31 23:00 " in narrow
+
+
+def test_a_time_in_short_is_without_what_goes_without_saying() -> None:
+    noon = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+    assert short(noon, noon) == "12:00"
+    assert short(noon - timedelta(seconds=1), noon) == "11:59:59"
+    assert short(noon - timedelta(days=1), noon) == "2026-11-21 12:00"
 
 
 def test_a_table_breaks_a_word_only_where_not_all_words_fit() -> None:

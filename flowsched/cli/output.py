@@ -43,19 +43,30 @@ def print_text(text: str) -> None:
 
 
 def print_table(
-    headers: Sequence[str], rows: Sequence[Sequence[object]], *, spare: Sequence[str] = ()
+    headers: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    spare: Sequence[str] = (),
+    shorter: Sequence[Sequence[object]] | None = None,
 ) -> None:
     """Print rows under headers; None is an empty cell.
 
-    Columns that are `spare` are left out of a terminal that is too narrow for all, the first of them first.
+    A terminal that is too narrow for all gets the `shorter` rows, if there are any, and then as many of the
+    columns that are `spare` are left out as must be, the first of them first.
     """
-    cells = [["" if cell is None else str(_plain(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from flowsched.cli import terminal  # noqa: PLC0415 - rich is for terminals only
 
-        terminal.print_table(headers, cells, spare)
+        terminal.print_table(headers, _cells(rows), spare, _cells(rows if shorter is None else shorter))
     else:
-        _print_plain(headers, cells)
+        _print_plain(headers, _cells(rows))
+
+
+def short(instant: datetime, now: datetime) -> str:
+    """Return an instant as `2026-11-22 12:35`: with seconds where it has any, without the date of today."""
+    clock = instant.isoformat(" ", "seconds" if instant.second or instant.microsecond else "minutes")
+    day, _, time = clock.partition(" ")
+    return f"{'' if instant.date() == now.date() else f'{day} '}{time.removesuffix('+00:00')}"
 
 
 def local(instant: datetime, zone: str) -> str:
@@ -79,6 +90,10 @@ def clock_words(change: ClockChange) -> str:
 def offset(reading: datetime) -> str:
     """Return the offset of a reading from UTC, as `+02:00`."""
     return reading.isoformat(timespec="minutes")[16:]
+
+
+def _cells(rows: Sequence[Sequence[object]]) -> list[list[str]]:
+    return [["" if cell is None else str(_plain(cell)) for cell in row] for row in rows]
 
 
 def _plain(value: object) -> object:

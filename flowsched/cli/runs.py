@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flowsched import config as files
 from flowsched.cli.files import need_settings
-from flowsched.cli.output import format_option, print_json, print_table
+from flowsched.cli.output import format_option, print_json, print_table, short
+from flowsched.clock import SystemClock
 from flowsched.control.client import Client
 from flowsched.control.history import RunsWanted, found_documents, look_up
 from flowsched.errors import ConfigError, LedgerError, LedgerUnusable, NoAnswer, NoDaemon, UsageError, quoted
@@ -142,17 +144,33 @@ _ATTEMPT_COLUMNS = {
 
 def _print(runs: Sequence[Document]) -> None:
     columns = _columns(runs)
+    now = SystemClock().now()
     cells = [[cell(run) for cell in columns.values()] for run in runs]
     # Of a run in doubt the instance is what has to be looked for; else it follows from flow and fire time.
     in_doubt = any(run["state"] == RunState.IN_DOUBT for run in runs)
     print_table(
-        list(columns), cells, spare=("origin", "attempts", "due (UTC)", *([] if in_doubt else ["instance"]))
+        list(columns),
+        cells,
+        spare=("origin", "attempts", "due (UTC)", *([] if in_doubt else ["instance"])),
+        shorter=_shorter(list(columns), cells, now),
     )
     if "attempts" in runs[0]:
         click.echo()
         tried = [each for run in runs for each in run["attempts"]]
         rows = [[each[name] for name in _ATTEMPT_COLUMNS.values()] for each in tried]
-        print_table(list(_ATTEMPT_COLUMNS), rows)
+        headers = list(_ATTEMPT_COLUMNS)
+        print_table(headers, rows, shorter=_shorter(headers, rows, now))
+
+
+def _shorter(headers: Sequence[str], rows: Sequence[Sequence[object]], now: datetime) -> list[list[object]]:
+    """Return the rows with their times in short."""
+    return [
+        [
+            short(datetime.fromisoformat(str(cell)), now) if cell and header.endswith("(UTC)") else cell
+            for header, cell in zip(headers, row, strict=True)
+        ]
+        for row in rows
+    ]
 
 
 def _columns(runs: Sequence[Document]) -> dict[str, Callable[[Document], object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -49,23 +50,30 @@ _WHOLE = 27
 _FEW = 3
 """Where not all words fit, those are broken that are longer than this part of the width."""
 
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ])?\d\d:\d\d(:\d\d(\.\d+)?)?Z?", re.ASCII)
+
 
 def print_text(text: str) -> None:
     """Print a line, folded between words."""
     Console().print(Text(text))
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> None:
+def print_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    spare: Sequence[str],
+    shorter: Sequence[Sequence[str]],
+) -> None:
     """Print a table without the columns in which nothing stands.
 
-    Those that are `spare` are left out as far as the terminal is too narrow, and it says so; after that, long
-    texts are folded between words, then times and the like too; words are broken only where they do not all
-    fit, the longest ones.
+    Where the terminal is too narrow, it is that of the `shorter` rows, and those that are `spare` are left
+    out as far as it still is, and it says so; after that, long texts are folded between words, then short
+    ones, too; words are broken only where they do not all fit, the longest ones, and those of a time never.
     """
     console = Console()
-    columns = {
-        header: column for header, column in zip(headers, zip(*rows, strict=True), strict=True) if any(column)
-    }
+    columns = _columns(headers, rows)
+    if sum(map(_comfortable, _texts(columns))) > _room(console.width, columns):
+        columns = _columns(headers, shorter)
     left_out = []
     for header in spare:
         if sum(map(_comfortable, _texts(columns))) <= _room(console.width, columns):
@@ -83,15 +91,26 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Se
         console.print(f"not shown for want of room: {', '.join(left_out)}", style="dim", highlight=False)
 
 
+def _columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return what stands under each header, where anything does."""
+    return {
+        header: column for header, column in zip(headers, zip(*rows, strict=True), strict=True) if any(column)
+    }
+
+
 def widths_within(room: int, columns: Sequence[Sequence[str]]) -> list[int]:
     """Return how wide each column, its header with it, is to be so that all go into so much room.
 
-    The widest give first. Nothing that is as short as a time is folded if that can be, then no word is
-    broken, then none but the longest.
+    The widest give first. Nothing that is as short as a time with its weekday is folded if that can be, then
+    no word is broken, then none but the longest; only then times are folded, before their clock.
     """
-    words = [longest_word(column) for column in columns]
+    times = [[text for text in column if _TIME.fullmatch(text)] for column in columns]
+    whole = [max(map(len, each), default=1) for each in times]
+    words = [max(longest_word(column), time) for column, time in zip(columns, whole, strict=True)]
     most = max(1, room // _FEW)
-    bounds = (list(map(_comfortable, columns)), words, [min(word, most) for word in words])
+    few = [max(min(word, most), time) for word, time in zip(words, whole, strict=True)]
+    folded = [longest_word(each) if each else 1 for each in times]
+    bounds = (list(map(_comfortable, columns)), words, few, folded)
     least = next((each for each in bounds if sum(each) <= room), [1] * len(words))
     widths = list(map(_width, columns))
     while sum(widths) > room and (could := [n for n, width in enumerate(widths) if width > least[n]]):
