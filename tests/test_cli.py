@@ -281,7 +281,10 @@ def test_next_takes_ids_and_an_end(installed: Shell) -> None:
         "next", "nightly", "--from", "2026-07-01T00:00Z", "--until", "2026-07-02T00:30Z", "--format", "json"
     )
 
-    assert [fire["utc"] for fire in done.json["fires"]] == ["2026-07-01T00:30:00Z", "2026-07-02T00:30:00Z"]
+    assert [(fire["utc"], fire["local"]) for fire in done.json["fires"]] == [
+        ("2026-07-01T00:30:00Z", "2026-07-01T02:30:00+02:00"),
+        ("2026-07-02T00:30:00Z", "2026-07-02T02:30:00+02:00"),
+    ]
 
 
 JITTERED = GOOD + "    jitter: 24h\n    starts_at: 2026-07-01T02:00\n    ends_at: 2026-07-01T04:00\n"

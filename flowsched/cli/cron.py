@@ -9,14 +9,13 @@ import click
 
 from flowsched import cron
 from flowsched.cli.instants import INSTANT, in_utc
-from flowsched.cli.output import format_option, local, print_json, print_table
+from flowsched.cli.output import format_option, iso, local, print_json, print_table
 from flowsched.clock import SystemClock
 from flowsched.errors import CronError, UsageError
 from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from zoneinfo import ZoneInfo
 
 
 @click.command(
@@ -54,13 +53,9 @@ def command(
                 "expression": parsed.expression,
                 "timezone": timezone,
                 "explanation": parsed.explain(),
-                "fires": [{"utc": stamp(at), "local": _iso(at, zone)} for at in fires],
+                "fires": [{"utc": stamp(at), "local": iso(at, zone)} for at in fires],
             }
         )
         return
     click.echo(f"{parsed.explain()} ({timezone})")
     print_table(["fire time (UTC)", "local"], [[at, local(at, timezone)] for at in fires])
-
-
-def _iso(at: datetime, zone: ZoneInfo) -> str:
-    return at.astimezone(zone).isoformat(timespec="seconds")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from flowsched import timeline
-from flowsched.cli.output import local, print_table
+from flowsched.cli.output import iso, local, print_table
 from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Seen:
             "schedule": schedule.id,
             "utc": stamp(self.fire.fire_time),
             "due_time": stamp(self.due) if self.due else None,
-            "local": local(self.fire.fire_time, schedule.timing.timezone),
+            "local": iso(self.fire.fire_time, ZoneInfo(schedule.timing.timezone)),
             "timezone": schedule.timing.timezone,
             "flow": schedule.flow,
             "task": schedule.task,

@@ -81,6 +81,11 @@ def on_clock(instant: datetime, zone: ZoneInfo) -> str:
     return f"{there:%a} {text[:16]} {text[16:]}"
 
 
+def iso(instant: datetime, zone: ZoneInfo) -> str:
+    """Return the instant on the wall clock of `zone` for a script, as `2026-03-29T03:00:00+02:00`."""
+    return instant.astimezone(zone).isoformat(timespec="seconds")
+
+
 def clock_words(change: ClockChange) -> str:
     """Return what becomes of a clock at its change, as `02:00 +01:00 becomes 03:00 +02:00`."""
     before, after = change.reading_before, change.reading_after
