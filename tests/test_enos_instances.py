@@ -173,7 +173,8 @@ async def test_a_look_at_a_gateway_that_is_not_there_is_unclear() -> None:
     async with a_gateway(url) as gateway:
         sighting = await look(gateway)
 
-    assert sighting == Sighting(seen=Seen.UNCLEAR, detail="no token: Connection refused, while connecting")
+    detail = f"no token: Connection refused, while connecting to {url.removeprefix('http://')}"
+    assert sighting == Sighting(seen=Seen.UNCLEAR, detail=detail)
 
 
 @pytest.mark.parametrize("call", [look, cancel])

@@ -90,15 +90,31 @@ async def test_a_refused_connection_is_not_sent() -> None:
     async with a_slot(url) as slot:
         detail, progress = await no_reply(slot)
 
-    assert detail == "Connection refused, while connecting"
+    assert detail == f"Connection refused, while connecting to {url.removeprefix('http://')}"
     assert not progress.sent
+
+
+async def test_a_proxy_that_refuses_is_named_without_its_credentials() -> None:
+    async with Wire() as wire:
+        port = int(wire.url.rpartition(":")[2])
+
+    proxy = Proxy("127.0.0.1", port, by_tls=False, authorization="Basic dTpw")
+    async with a_slot("https://enos.example", ssl.create_default_context(), proxy) as slot:
+        detail, _ = await no_reply(slot)
+
+    assert detail == f"Connection refused, while connecting to the proxy 127.0.0.1:{port}"
+
+
+def test_a_reason_has_no_full_stop_for_the_sentence_goes_on() -> None:
+    assert reason(ConnectionError("it is gone.")) == "it is gone"
+    assert reason(ConnectionError("...")) == "ConnectionError"
 
 
 async def test_a_name_that_nobody_has_is_not_sent() -> None:
     async with a_slot("https://no-such-host.invalid") as slot:
         detail, progress = await no_reply(slot)
 
-    assert detail.endswith(", while connecting")
+    assert detail.endswith(", while connecting to no-such-host.invalid:443")
     assert not progress.sent
 
 
@@ -114,7 +130,7 @@ async def test_a_handshake_that_fails_is_not_sent(authority: trustme.CA, speech:
         async with a_slot(f"https://127.0.0.1:{port}", trusting(authority)) as slot:
             detail, progress = await no_reply(slot)
 
-    assert detail.endswith(", in the TLS handshake")
+    assert detail.endswith(f", in the TLS handshake with 127.0.0.1:{port}")
     assert not detail.startswith(",")
     assert not progress.sent
 
@@ -207,7 +223,7 @@ async def test_a_server_that_says_goodbye_with_the_end_of_the_handshake_is_not_s
     async with Farewell(tls) as server, a_slot(server.url, trusting(authority)) as slot:
         detail, progress = await no_reply(slot)
 
-    assert detail == "the connection was closed before the request, in the TLS handshake"
+    assert detail == f"{CLOSED}, in the TLS handshake with {server.url.removeprefix('https://')}"
     assert not progress.sent
 
 
@@ -217,7 +233,7 @@ async def test_a_server_that_says_goodbye_with_the_end_of_the_handshake_is_not_s
 @pytest.mark.parametrize(
     ("act", "detail"),
     [
-        (hangs_up, "Server disconnected without sending a response., while waiting for the reply"),
+        (hangs_up, "the server closed the connection without a reply, while waiting for the reply"),
         (resets, "Connection reset by peer, while waiting for the reply"),
         (writes(b"rubbish\r\n\r\n", then_close=True), "illegal status line"),
         (writes(b"HTTP/1.1 200 O", then_close=True), "while waiting for the reply"),
@@ -573,7 +589,7 @@ async def test_a_tls_handshake_that_is_cancelled_leaves_no_socket(authority: tru
         with connection:
             assert hello.startswith(b"\x16")
             assert await loop.sock_recv(connection, 10_000) == b""
-    assert progress.stage == "in the TLS handshake"
+    assert progress.stage == f"in the TLS handshake with {url.removeprefix('http://')}"
     assert not progress.sent
 
 
@@ -660,6 +676,7 @@ async def test_a_call_goes_through_a_tunnel_and_only_there(authority: trustme.CA
     assert wire.connections == 1
 
 
+CLOSED = "the connection was closed before the request"
 ECHO = b"HTTP/1.1 407 Basic dTpw\r\nContent-Length: 1000000\r\n\r\n"
 
 
@@ -673,7 +690,7 @@ ECHO = b"HTTP/1.1 407 Basic dTpw\r\nContent-Length: 1000000\r\n\r\n"
         (writes(b"x" * 2 * LONGEST_HEAD), "the proxy's answer is no HTTP"),
         (writes(b"what is Basic dTpw?\r\n\r\n"), "the proxy's answer is no HTTP"),
         (writes(b"HTTP/1.1 200 OK\r\nBasic dTpw\r\n\r\n"), "the proxy's answer is no HTTP"),
-        (hangs_up, "Server disconnected without sending a response."),
+        (hangs_up, "the server closed the connection without a reply"),
         (resets, "Connection reset by peer"),
     ],
 )
@@ -688,7 +705,7 @@ async def test_a_proxy_that_gives_no_tunnel_is_not_the_call(
 
     assert [heard.method for heard in wire.heard] == ["CONNECT"]
     assert detail in found
-    assert found.endswith(", while asking the proxy for a tunnel")
+    assert found.endswith(f", while asking the proxy 127.0.0.1:{proxy.port} for a tunnel")
     assert "dTpw" not in found
     assert not progress.sent
 
@@ -700,7 +717,7 @@ async def test_a_proxy_whose_tls_says_goodbye_with_the_tunnel_gives_none(authori
         async with a_slot("https://enos.example", trusting(authority), proxy) as slot:
             detail, progress = await no_reply(slot)
 
-    assert detail == "the connection was closed before the request, in the TLS handshake"
+    assert detail == f"{CLOSED}, in the TLS handshake with enos.example:443"
     assert not progress.sent
 
 

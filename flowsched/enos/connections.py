@@ -262,19 +262,19 @@ def _closed() -> ConnectionError:
 
 
 def _gone() -> ConnectionError:
-    return ConnectionError("Server disconnected without sending a response.")
+    return ConnectionError("the server closed the connection without a reply")
 
 
 async def connect(way: Way, progress: Progress) -> Connection:
     """Return a new connection. Raises OSError and h11's errors; then, and cancelled, no socket stays."""
-    progress.stage = "while connecting"
     first = way.proxy or way
+    progress.stage = f"while connecting to {first}"
     transport, connection = await opened(Connection, first.host, first.port)
     try:
         if way.proxy is not None:
             connection = await _tunnelled(connection, way, way.proxy, progress)
         if way.tls is not None:
-            progress.stage = "in the TLS handshake"
+            progress.stage = f"in the TLS handshake with {way}"
             connection = await connection.secured(way.tls, way.host)
     except BaseException:
         transport.abort()
@@ -284,8 +284,8 @@ async def connect(way: Way, progress: Progress) -> Connection:
 
 async def _tunnelled(connection: Connection, way: Way, proxy: Proxy, progress: Progress) -> Connection:
     if proxy.by_tls and way.tls is not None:
-        progress.stage = "in the TLS handshake"
+        progress.stage = f"in the TLS handshake with {proxy}"
         connection = await connection.secured(way.tls, proxy.host)
-    progress.stage = "while asking the proxy for a tunnel"
+    progress.stage = f"while asking {proxy} for a tunnel"
     await connection.tunnel(way.authority, proxy.authorization)
     return connection

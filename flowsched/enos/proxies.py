@@ -25,6 +25,14 @@ class Proxy:
     authorization: str | None = field(repr=False)
     """The header `Proxy-Authorization`; None: the URL of the proxy has no credentials."""
 
+    def __str__(self) -> str:
+        return f"the proxy {authority_of(self.host, self.port)}"
+
+
+def authority_of(host: str, port: int) -> str:
+    """Return host and port as they stand in a URL; the host is a name, or an address without brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
 
 def proxy_for(host: str, port: int, variables: Mapping[str, str]) -> Proxy | None:
     """Return the proxy for https to that host and port; None: it is called without one.

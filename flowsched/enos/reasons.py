@@ -8,10 +8,13 @@ import ssl
 
 
 def reason(error: BaseException) -> str:
-    """Return what went wrong at the bottom of a chain of exceptions, in the words of the system."""
+    """Return what went wrong at the bottom of a chain of exceptions, in the words of the system.
+
+    Without a full stop: the sentence goes on.
+    """
     while (cause := _cause(error)) is not None:
         error = cause
-    return _words(error) or type(error).__name__
+    return _words(error).rstrip(".") or type(error).__name__
 
 
 def _words(error: BaseException) -> str:

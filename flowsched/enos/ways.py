@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies_environment
 
 from flowsched.enos.authorities import tls_context
-from flowsched.enos.proxies import proxy_for
+from flowsched.enos.proxies import authority_of, proxy_for
 from flowsched.errors import ConfigError, Problem
 from flowsched.hosts import is_loopback
 
@@ -32,20 +32,19 @@ class Way:
     """What verifies it; None: it is spoken to in the clear."""
     proxy: Proxy | None = None
 
+    def __str__(self) -> str:
+        return self.authority
+
     @property
     def authority(self) -> str:
         """Return host and port as they stand in a request for a tunnel."""
-        return f"{self._bracketed}:{self.port}"
+        return authority_of(self.host, self.port)
 
     @property
     def host_field(self) -> str:
         """Return the header `Host`, which leaves out the port that is usual."""
         is_usual = self.port == _PORTS["https" if self.tls else "http"]
-        return self._bracketed if is_usual else self.authority
-
-    @property
-    def _bracketed(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
+        return self.authority.removesuffix(f":{self.port}") if is_usual else self.authority
 
 
 def way_to(target: Target) -> Way:
