@@ -710,7 +710,7 @@ class Limits:
     concurrency: int
     """Calls under way at once: triggers, and looks at instances."""
     rate_per_minute: int | None
-    """Calls begun in any 60 seconds; None: no limit of ours. Triggers go before looks."""
+    """Calls begun in any 60 seconds; None: no limit of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -808,6 +808,26 @@ class Upcoming:
     """Whether a pause that lasts now would cover it by then."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """A call that came to nothing before a byte of it had left."""
+
+    age: timedelta
+    """How long ago that was."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The runs that should have been sent by now, and are still claimed."""
+
+    count: int
+    since: datetime
+    """When the first of them was due."""
+    waits_for: str | None
+    """What that one waits for, such as `target default, 1 call a minute`; None: it is not known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetStatus:
     """How a daemon stands with a target."""
@@ -819,6 +839,10 @@ class TargetStatus:
     """How far the gateway's clock is ahead of this machine's; None: not known yet."""
     clock_is_off: bool
     """Whether the two differ by more than is allowed."""
+    held_by: str | None = None
+    """The limit that calls wait for just now, such as `1 call a minute`; None: none waits."""
+    unreached: Unreached | None = None
+    """How the latest call failed to reach it; None: it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -880,6 +904,10 @@ class Status:
     """By alert channel, since when its attempts are in vain; not those whose latest message was sent."""
     in_doubt_since: datetime | None = None
     """Since when the run in doubt for longest is so, as far as is known; None: none is."""
+    waits_for: Mapping[int, str] = field(default_factory=dict)
+    """By number, what those under way wait for that are due, as far as it is known."""
+    late: Late | None = None
+    """Those that are late, but for what goes after the others (catch-up, backfill); None: none is."""
 
 
 MOST_SHOWN = 50

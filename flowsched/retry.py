@@ -230,12 +230,18 @@ def taken_up(run: Run, now: datetime) -> NextStep | None:
     return None
 
 
-def expired(run: Run) -> NextStep:
-    """Return the end of a run whose deadline passed before its next attempt could begin."""
+def expired(run: Run, waited_for: str | None = None) -> NextStep:
+    """Return the end of a run whose deadline passed before its next attempt could begin.
+
+    `waited_for` is what that attempt waited for, such as `target default, 1 call a minute`; None: not known.
+    """
     if run.attempts:
-        tried = f"gave up after {_attempts(run.attempts)}, as the deadline passed before the next"
+        waited = f", which waited for {waited_for}" if waited_for else ""
+        tried = f"gave up after {_attempts(run.attempts)}, as the deadline passed before the next{waited}"
         return NextStep(RunState.FAILED, f"{tried}: {run.reason}" if run.reason else tried)
-    return NextStep(RunState.FAILED, "the deadline passed before it could be sent; it was never sent")
+    waited = f": it waited for {waited_for}" if waited_for else ""
+    reason = f"the deadline passed before it could be sent; it was never sent{waited}"
+    return NextStep(RunState.FAILED, reason)
 
 
 def _attempts(count: int) -> str:

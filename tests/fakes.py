@@ -98,6 +98,7 @@ class ScriptedGateway:
         self.fault: Exception | None = None
         self.turns_held = 0
         self.left_at: float | None = None
+        self.held_by: str | None = None
         self.urgent: list[bool] = []
         self.looks_under_way = 0
         self.most_looks_at_once = 0

@@ -151,6 +151,7 @@ TEXTS = {
         of_a_token(403, None),
         str(after(NO_TOKEN.answer, attempts=5).reason),
         str(after(NO_TOKEN.answer, deadline=timedelta(0)).reason),
+        str(retry.expired(a_run(attempts=1, reason=NO_TOKEN.answer.detail), "run 12 of its flow").reason),
     ],
     (RunState.FAILED, Cause.ATTEMPTS): [
         str(after(NOT_NOW, attempts=5).reason),
@@ -162,6 +163,8 @@ TEXTS = {
         str(retry.expired(a_run(attempts=0)).reason),
         str(retry.expired(a_run(attempts=2, reason=PLAYFUL)).reason),
         str(retry.expired(a_run(attempts=1)).reason),
+        str(retry.expired(a_run(attempts=0), "target default, 1 call a minute").reason),
+        str(retry.expired(a_run(attempts=1, reason=PLAYFUL), "run 12 of its flow").reason),
     ],
     (RunState.FAILED, Cause.CATCH_UP_NONE): [f"never sent: {reasons_of_admission(CatchUp.NONE)}"],
     (RunState.FAILED, Cause.CATCH_UP_WINDOW): [f"never sent: {reasons_of_admission(CatchUp.ALL)}"],

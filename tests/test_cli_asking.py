@@ -7,27 +7,33 @@ import getpass
 import json
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowsched.cli.asking import asked
+from flowsched.cli.asking import Asking, asked, followed, sentence
+from flowsched.clock import FastClock
 from flowsched.config import load_settings
+from flowsched.control.documents import run_document
 from flowsched.control.sockets import address_of
-from tests.builders import T0
+from flowsched.model import RunState
+from tests.builders import T0, a_run
 from tests.commanding import Site, a_site
 from tests.test_cli import GOOD, SETTINGS
 from tests.test_cli_ledger import HOURLY, Installation, bare, catalog, fire, put_in_doubt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from flowsched.control.documents import Document
     from flowsched.ledger import Ledger
 
 __all__ = ["bare"]
 
 BECAUSE = ("--reason", "plant closed")
+LIMIT = "target default, 1 call a minute"
 LOOK = "; what was asked for may be done: `flowsched log` shows what people have done"
 
 
@@ -223,3 +229,33 @@ async def test_one_trigger_is_one_instance_though_its_answer_is_lost_and_the_dae
         assert again.code == 1, again
         assert "(nightly) has flow 3377 at " in again.err
         assert site.instances() == [f"3377-{at.translate({ord(each): None for each in '-:TZ'})}"]
+
+
+class Told(Asking):
+    """Is told how a run stands, each time that it asks; what it was told last it is told again."""
+
+    def __init__(self, *stands: dict[str, Any]) -> None:
+        self.clock = FastClock(T0, 1000.0, time.monotonic())
+        self._stands = list(stands)
+
+    async def __call__(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Document:
+        return self._stands.pop(0)
+
+
+async def test_a_run_that_is_followed_says_what_it_waits_for_whenever_that_is_another_thing() -> None:
+    claimed = run_document(a_run(state=RunState.CLAIMED, attempts=0, note="by hand (ada)"))
+    held, behind = claimed | {"waits_for": LIMIT}, claimed | {"waits_for": "run 2 of its flow"}
+    nothing = claimed | {"waits_for": None}
+    end = run_document(a_run(state=RunState.FAILED, reason="too late")) | {"waits_for": None}
+    said: list[str] = []
+
+    await followed(
+        Told(nothing, held, held, nothing, behind, end), claimed, lambda run: said.append(sentence(run))
+    )
+
+    assert [each.partition("): ")[2] for each in said] == [
+        "claimed, by hand (ada)",
+        f"claimed, by hand (ada), waits for {LIMIT}",
+        "claimed, by hand (ada), waits for run 2 of its flow",
+        "failed, too late",
+    ]

@@ -21,7 +21,7 @@ from flowsched.cli.status_words import FRAME, Section, fitted, heading, news, se
 from flowsched.control.client import Client
 from flowsched.control.documents import status_document
 from flowsched.control.server import Server
-from flowsched.model import Commit, ReloadOutcome, RunState, Scope, TargetStatus
+from flowsched.model import Commit, ReloadOutcome, RunState, Scope, TargetStatus, Unreached
 from flowsched.simulator import Fault, Order
 from tests.builders import a_run
 from tests.fakes import eventually
@@ -54,7 +54,7 @@ def titles(**more: Any) -> list[str]:
 def test_a_daemon_that_is_well_shows_what_is_next_and_how_it_is() -> None:
     assert titles() == ["Next", "Targets", "Health"]
     assert rows("Next") == [["14:05", "5m", "nightly-wind-report", ""]]
-    assert rows("Targets") == [["default", "token 2m old", "not known yet"]]
+    assert rows("Targets") == [["default", "token 2m old", "not known yet", ""]]
     assert rows("Health") == [["yes", "1.0 ms", "0.4 ms", "3 s ago", ""]]
 
 
@@ -106,7 +106,7 @@ def test_what_is_overdue_deferred_paused_or_astray_says_so() -> None:
     assert rows("Next", upcoming=(late,)) == [
         ["2026-11-22 14:00", "1d", "nightly", "paused; deferred; its fire time is 14:05"]
     ]
-    assert rows("Targets", targets=(astray,)) == [["eu", "no token", "-95.0 s, too far"]]
+    assert rows("Targets", targets=(astray,)) == [["eu", "no token", "-95.0 s, too far", ""]]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,39 @@ def test_a_run_that_is_not_being_sent_says_what_it_waits_for(
     ((*_, shown),) = rows("Under way", under_way=(a_run(state=state, **more),), counts={state: 1})
 
     assert shown == why
+
+
+def test_a_run_that_waits_for_a_limit_says_so_and_how_late_it_is() -> None:
+    run = a_run(id=4, state=RunState.CLAIMED, due_at=NOW - timedelta(seconds=100))
+    soon = a_run(id=5, state=RunState.CLAIMED, due_at=NOW - timedelta(seconds=5))
+    again = a_run(id=6, state=RunState.WAITING, due_at=NOW, retry_at=NOW - timedelta(seconds=6))
+    more = {"under_way": (run, soon, again), "waits_for": {4: "target eu, 1 call a minute"}}
+
+    assert [row[-1] for row in rows("Under way", **more)] == [
+        "waits for target eu, 1 call a minute; late by 1m40s",
+        "waits for its turn",
+        "waits for its turn; late by 6s",
+    ]
+    document = status_document(a_status(**more))
+    assert [(each["waits_for"], each["late_by"]) for each in document["under_way"]] == [
+        ("target eu, 1 call a minute", 100), (None, 5), (None, 6)
+    ]  # fmt: skip
+
+
+def test_a_target_in_trouble_says_what_it_is() -> None:
+    eu = TargetStatus(
+        name="eu",
+        token_age=None,
+        clock_offset=None,
+        clock_is_off=False,
+        held_by="1 call a minute",
+        unreached=Unreached(timedelta(minutes=3), "Connection refused, while connecting to eu:443"),
+    )
+
+    assert rows("Targets", targets=(eu,))[0][-1] == (
+        "not reached 3m ago: Connection refused, while connecting to eu:443;"
+        " calls wait for its limit, 1 call a minute"
+    )
 
 
 def test_only_some_of_very_many_runs_are_there_and_it_says_so() -> None:

@@ -29,6 +29,7 @@ from flowsched.model import (
     MOST_SHOWN,
     AppliedCatalog,
     Commit,
+    Late,
     Origin,
     Phase,
     ReloadOutcome,
@@ -291,6 +292,7 @@ def test_the_sentence_is_that_of_the_issue() -> None:
         ({"enabled": 3}, "3 of 128 schedules enabled, "),
         ({"counts": {RunState.IN_DOUBT: 2, RunState.WAITING: 1}}, " 1 running, 2 in doubt, "),
         ({"overdue": {"a": NOW}}, " 1 overdue, "),
+        ({"late": Late(2, NOW, None)}, " 2 late, "),
         ({"pauses": (PAUSE,)}, " 1 pause, "),
         ({"upcoming": ()}, " nothing next, "),
         ({"upcoming": (an_upcoming(paused=True),)}, " next fires paused, "),
@@ -313,6 +315,11 @@ ASTRAY = TargetStatus(name="eu", token_age=None, clock_offset=timedelta(9), cloc
     [
         ({"counts": {RunState.IN_DOUBT: 1}}, "1 run in doubt"),
         ({"overdue": {"a": NOW - timedelta(hours=1)}}, "1 schedule overdue, since 13:00"),
+        ({"late": Late(1, NOW, None)}, "1 run late, the first since 14:00"),
+        (
+            {"late": Late(2, NOW, "target a, 1 call a minute")},
+            "14:00, which waits for target a, 1 ",
+        ),
         ({"held": REVISION}, "flowsched apply --accept 3f2a1c77b0de"),
         ({"reload": REFUSED}, "schedule files refused; the catalog before them stays in force"),
         ({"health": STUCK}, "ledger does not answer, alarms last looked at 99 s ago"),
@@ -329,7 +336,7 @@ def test_what_needs_a_person_is_said(more: dict[str, Any], says: str) -> None:
 
 def test_a_daemon_that_is_well_needs_nobody_also_while_something_is_paused() -> None:
     assert needs(a_status(pauses=(PAUSE,), failed=3)) == ()
-    assert unready(a_status(pauses=(PAUSE,))) == ()
+    assert unready(a_status(pauses=(PAUSE,), late=Late(1, NOW, None))) == ()
     assert ailments(HEALTH) == ()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import ssl
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +16,9 @@ from flowsched.enos import Gateway, connections, trigger_request
 from flowsched.enos.connections import KEEP_IDLE
 from flowsched.enos.signing import call_signature
 from flowsched.enos.tokens import Token
+from flowsched.enos.ways import way_to
 from flowsched.errors import ConfigError
-from flowsched.model import Limits, Outcome
+from flowsched.model import Limits, Outcome, Unreached
 from tests.builders import a_target
 from tests.fakes import HandClock, eventually
 from tests.wire import (
@@ -257,6 +259,57 @@ async def test_a_refused_connection_is_not_sent() -> None:
     assert answer.outcome is Outcome.NOT_SENT
     where = url.removeprefix("http://")
     assert answer.detail == f"no token: Connection refused, while connecting to {where}"
+
+
+async def test_the_latest_call_that_reached_nobody_is_told_until_one_does() -> None:
+    clock = HandClock()
+    async with Wire() as wire:
+        url = wire.url
+    gateway = Gateway(a_target(url=url), ACCESS, SECRET, clock)
+    before = gateway.unreached
+
+    answer = await attempt(gateway)
+    clock.advance(90)
+    failed = gateway.unreached
+    async with Wire() as wire:
+        gateway._way = way_to(a_target(url=wire.url))
+        await attempt(gateway)
+        after = gateway.unreached
+        await gateway.aclose()
+
+    assert (before, after) == (None, None)
+    assert failed == Unreached(timedelta(seconds=90), answer.detail)
+
+
+async def test_a_trigger_that_waits_long_for_the_limits_is_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = HandClock()
+    limits = Limits(concurrency=5, rate_per_minute=1)
+    async with Wire() as wire:
+        gateway = Gateway(a_target(url=wire.url, limits=limits), ACCESS, SECRET, clock)
+        await attempt(gateway)
+        waiting = [asyncio.create_task(attempt(gateway)) for _ in range(2)]
+        await eventually(lambda: clock.sleeping)
+        held_by = [gateway.held_by]
+        clock.advance(61)
+        await waiting[0]
+        await eventually(lambda: clock.sleeping)
+        clock.advance(30)
+        assert len(caplog.records) == 1
+        clock.advance(31)
+        await waiting[1]
+        held_by.append(gateway.held_by)
+        await gateway.aclose()
+
+    assert [record.message for record in caplog.records] == [
+        "calls wait long for the limits of their target"
+    ] * 2
+    assert held_by == ["1 call a minute", None]
+    said = vars(caplog.records[0])
+    assert (said["target"], said["limit"], said["waited"], said["waiting"]) == (
+        "default", "1 call a minute", 61, 1
+    )  # fmt: skip
 
 
 async def test_a_name_that_does_not_resolve_is_not_sent() -> None:

@@ -278,3 +278,43 @@ async def test_one_that_is_not_urgent_and_gives_up_lets_the_next_of_its_kind_sta
 
     assert second.is_inside()
     await second.leave()
+
+
+async def test_it_tells_which_limit_holds_back_those_who_wait() -> None:
+    turnstile, clock = a_turnstile(concurrency=2, rate=2)
+    visitors = [Visitor(turnstile) for _ in range(2)]
+    await settle()
+    held_by = [turnstile.held_by]
+    for visitor in visitors:
+        visitor.send()
+    third = Visitor(turnstile)
+    await settle()
+    held_by.append(turnstile.held_by)
+    await visitors[0].leave()
+    held_by.append(turnstile.held_by)
+    clock.advance(60)
+    await settle()
+
+    assert [*held_by, turnstile.held_by] == [None, "2 calls at once", "2 calls a minute", None]
+    assert third.place
+    assert (third.place.waited, third.place.held_by) == (60, "2 calls a minute")
+    assert visitors[1].place
+    assert (visitors[1].place.waited, visitors[1].place.held_by) == (0, None)
+    await visitors[1].leave()
+    await third.leave()
+
+
+async def test_who_waited_behind_others_waited_for_what_held_them() -> None:
+    turnstile, clock = a_turnstile(concurrency=9, rate=2)
+    first = [Visitor(turnstile) for _ in range(2)]
+    await settle()
+    for visitor in first:
+        visitor.send()
+    behind = [Visitor(turnstile) for _ in range(2)]
+    await settle()
+    clock.advance(60)
+    await settle()
+
+    assert [visitor.place and visitor.place.held_by for visitor in behind] == ["2 calls a minute"] * 2
+    for visitor in (*first, *behind):
+        await visitor.leave()

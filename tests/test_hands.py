@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowsched.control.history import NotFoundError, RunsWanted
+from flowsched.control.history import NotFoundError, RunsWanted, found_documents
 from flowsched.daemon import Daemon
 from flowsched.daemon import hands as hands_module
 from flowsched.daemon.hands import MOST_FIRES, Hands
@@ -869,3 +869,13 @@ async def test_a_step_to_a_settled_state_by_somebody_else_meanwhile_is_said(
 
     said = await room.refused(room.hands.resolve(run.id, RunState.TRIGGERED, "bob", "x"))
     assert said == f"run {run.id} is failed, not in doubt: that is final, and there is nothing to settle"
+
+
+async def test_a_run_that_waits_says_for_what(room: Room) -> None:
+    room.gateway.places, room.gateway.held_by = asyncio.Semaphore(0), "1 call a minute"
+    run = await room.trigger()
+    await eventually(lambda: room.gateway.urgent)
+
+    found = await room.hands.runs(RunsWanted(run_id=run.id))
+
+    assert found_documents(found)[0]["waits_for"] == "target default, 1 call a minute"

@@ -570,3 +570,63 @@ async def test_the_distance_counts_from_when_the_call_left(desk: Desk) -> None:
     await desk.passes(120)
 
     assert [(at - FIRE).total_seconds() for at in desk.gateway.asked_at] == [0, 80]
+
+
+RATE = "1 call a minute"
+LIMIT = f"target default, {RATE}"
+
+
+async def test_a_run_says_what_it_waits_for_once_it_is_due(desk: Desk) -> None:
+    desk.gateway.places, desk.gateway.held_by = asyncio.Semaphore(0), RATE
+    first = await desk.start(schedule_id="a", flow=1)
+    second = await desk.start(FIRE - MINUTE, schedule_id="b", flow=1)
+    other = await desk.start(schedule_id="c", flow=2)
+    later = await desk.start(FIRE + MINUTE, schedule_id="d", flow=1)
+
+    waits = [desk.runner.waits_for(run) for run in (first, second, other, later)]
+    assert waits == [LIMIT, LIMIT, LIMIT, None]
+
+    desk.gateway.hold = asyncio.Event()
+    desk.gateway.places.release()
+    await desk.quiet()
+    sending = await desk.run(first)
+    assert sending.state is RunState.SENDING
+    assert [desk.runner.waits_for(run) for run in (sending, second, other)] == [
+        None, f"run {first.id} of its flow", LIMIT
+    ]  # fmt: skip
+
+    desk.gateway.hold.set()
+    await desk.quiet()
+    assert desk.runner.waits_for(second) == "a minute to pass since the last call of its flow"
+
+    desk.gateway.places.release()
+    await desk.passes(MINUTE)
+    assert desk.runner.waits_for(await desk.run(second)) is None
+
+
+async def test_a_run_whose_deadline_passes_while_it_waits_for_the_limit_says_so(desk: Desk) -> None:
+    desk.gateway.places, desk.gateway.held_by = asyncio.Semaphore(0), RATE
+    first = await desk.start(schedule_id="a", deadline=FIRE + MINUTE)
+    behind = await desk.start(FIRE - MINUTE, schedule_id="b", deadline=FIRE + MINUTE)
+
+    await desk.passes(MINUTE + timedelta(seconds=1))
+    desk.gateway.places.release()
+    await desk.quiet()
+
+    reasons = {(await desk.run(run)).reason for run in (first, behind)}
+    assert reasons == {
+        f"the deadline passed before it could be sent; it was never sent: it waited for {LIMIT}"
+    }
+
+
+async def test_a_run_whose_deadline_passes_behind_another_of_its_flow_names_that_one(desk: Desk) -> None:
+    desk.gateway.hold, desk.gateway.held_by = asyncio.Event(), None
+    first = await desk.start(schedule_id="a")
+    behind = await desk.start(FIRE - MINUTE, schedule_id="b", deadline=FIRE + MINUTE)
+
+    await desk.passes(MINUTE)
+
+    assert (await desk.run(behind)).reason == (
+        "the deadline passed before it could be sent; it was never sent:"
+        f" it waited for run {first.id} of its flow"
+    )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowsched import retry
 from flowsched.model import NextStep, Outcome, RunState, Seen
 from flowsched.retry import (
     Doubt,
@@ -195,6 +196,19 @@ def test_a_run_that_expired_says_whether_it_was_ever_sent() -> None:
     assert once.reason == "gave up after 1 attempt, as the deadline passed before the next: HTTP 429"
 
 
+def test_a_run_that_expired_says_what_it_waited_for_where_that_is_known() -> None:
+    never = retry.expired(a_run(attempts=0), LIMIT)
+    once = retry.expired(a_run(attempts=1, reason="HTTP 429"), LIMIT)
+
+    assert never.reason == (
+        "the deadline passed before it could be sent; it was never sent: it waited for " + LIMIT
+    )
+    assert once.reason == (
+        f"gave up after 1 attempt, as the deadline passed before the next, which waited for {LIMIT}: HTTP 429"
+    )
+
+
+LIMIT = "target default, 1 call a minute"
 UNKNOWN, NOT_CREATED, NOT_SENT = Outcome.UNKNOWN, Outcome.NOT_CREATED, Outcome.NOT_SENT
 DIED = None
 LATER = T0 + timedelta(minutes=2)

@@ -18,11 +18,14 @@ from flowsched.model import (
     MOST_SHOWN,
     Catalog,
     Commit,
+    Late,
     MessageState,
+    Origin,
     Pause,
     Phase,
     Reload,
     RunState,
+    Unreached,
     Upcoming,
 )
 from flowsched.review.guard import MassChange
@@ -46,6 +49,14 @@ class Engine:
 
 
 @dataclass
+class Runner:
+    waiting: dict[int, str] = field(default_factory=dict)
+
+    def waits_for(self, run: Run) -> str | None:
+        return self.waiting.get(run.id)
+
+
+@dataclass
 class Daemon:
     name: str = "host:1:start"
     started_at: datetime = NOW
@@ -57,6 +68,7 @@ class Daemon:
     commit: Commit | None = None
     held: Held | None = None
     engine: Engine = field(default_factory=Engine)
+    runner: Runner = field(default_factory=Runner)
 
 
 @dataclass
@@ -69,6 +81,8 @@ class Target:
     token_age: timedelta | None = timedelta(minutes=1)
     clock_offset: timedelta | None = None
     clock_is_off: bool = False
+    held_by: str | None = None
+    unreached: Unreached | None = None
 
 
 class Books:
@@ -348,3 +362,30 @@ async def test_a_schedule_that_was_gone_when_its_run_ended_is_looked_up_when_it_
     bench.board.hear(Reloaded(RELOAD))
 
     await eventually(lambda: bench.board.status().last_success == {"a": NOW})
+
+
+async def test_runs_that_wait_say_for_what_and_those_that_are_late_are_counted(bench: Bench) -> None:
+    bench.daemon.runner.waiting = {1: "target eu, 1 call a minute", 2: "run 1 of its flow"}
+    bench.moved(
+        a_run(id=1, state=RunState.CLAIMED, due_at=NOW - timedelta(seconds=61)),
+        a_run(id=2, state=RunState.CLAIMED, due_at=NOW - timedelta(seconds=60)),
+        a_run(id=3, state=RunState.CLAIMED, due_at=NOW - timedelta(hours=1), origin=Origin.CATCH_UP),
+        a_run(id=4, state=RunState.WAITING, due_at=NOW - timedelta(hours=1)),
+    )
+    before = bench.board.status()
+    bench.clock.advance(1)
+    after = bench.board.status()
+
+    assert before.waits_for == bench.daemon.runner.waiting
+    assert before.late == Late(1, NOW - timedelta(seconds=61), "target eu, 1 call a minute")
+    assert after.late == replace(before.late, count=2)
+    assert after.overdue == {}
+
+
+async def test_a_target_says_which_limit_holds_and_why_it_was_not_reached(bench: Bench) -> None:
+    bench.target.held_by = "20 calls at once"
+    bench.target.unreached = Unreached(timedelta(seconds=3), "Connection refused")
+
+    (target,) = bench.board.status().targets
+
+    assert (target.held_by, target.unreached) == ("20 calls at once", bench.target.unreached)

@@ -130,7 +130,10 @@ class Followed:
 async def followed(
     ask: Asking, run: Mapping[str, Any], show: Callable[[Mapping[str, Any]], None]
 ) -> Followed:
-    """Follow a run until it is final, or in doubt after its deadline; show it whenever it has moved."""
+    """Follow a run until it is final, or in doubt after its deadline.
+
+    Show it whenever it has moved, or waits for something else.
+    """
     seen, silent_since = dict(run), None
     show(seen)
     while not is_settled(seen, ask.clock.now()):
@@ -143,7 +146,8 @@ async def followed(
                 return Followed(seen, str(error))
             continue
         silent_since = None
-        if (found["state"], found["updated_at"]) != (seen["state"], seen["updated_at"]):
+        waits_anew = found.get("waits_for") and found["waits_for"] != seen.get("waits_for")
+        if waits_anew or (found["state"], found["updated_at"]) != (seen["state"], seen["updated_at"]):
             seen = found
             show(seen)
     return Followed(seen)
@@ -164,6 +168,7 @@ def sentence(run: Mapping[str, Any]) -> str:
         f"again at {run['retry_at']}" if run["retry_at"] else None,
         run["reason"],
         run["note"] if run["state"] == RunState.CLAIMED else None,
+        f"waits for {run['waits_for']}" if run.get("waits_for") else None,
     )
     return f"{which}: {', '.join(filter(None, (state_in_words(run['state']), *more)))}"
 

@@ -51,9 +51,9 @@ def command(config: str | None, *, watch: bool, interval: timedelta | None, form
     """Show how the daemon stands: what is next, under way, paused, in doubt.
 
     Asks the daemon over its control socket. Exits with 1 where something needs a person: a run in doubt, a
-    fire overdue, a catalog held or refused, an alert channel on which nothing gets through, a ledger or a
-    clock in trouble; with 3 where no daemon answers. A run that failed is told by its alert, and shown, and
-    is no reason for 1. With --watch a pipe gets a line whenever something has changed.
+    fire overdue, a run late, a catalog held or refused, an alert channel on which nothing gets through, a
+    ledger or a clock in trouble; with 3 where no daemon answers. A run that failed is told by its alert, and
+    shown, and is no reason for 1. With --watch a pipe gets a line whenever something has changed.
     """
     if interval is not None and not watch:
         raise UsageError("--interval is for --watch; allowed: --watch --interval 5s")

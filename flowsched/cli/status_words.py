@@ -22,6 +22,8 @@ _FEW_ROWS = 3
 FRAME = 3
 """Lines that a section takes beside its rows: an empty one, its title and its headers."""
 
+_LATE_TO_SPEAK_OF = timedelta(seconds=5)
+
 _UNDER_WAY = (RunState.CLAIMED, RunState.SENDING, RunState.WAITING)
 
 
@@ -187,7 +189,9 @@ def _waits_for(run: Mapping[str, Any], now: datetime) -> str:
         return ""
     due = run["retry_at"] or run["due_at"]
     if _instant(due) <= now:
-        return "waits for its turn"
+        late = timedelta(seconds=run["late_by"])
+        late_by = f"; late by {format_duration(late)}" if late > _LATE_TO_SPEAK_OF else ""
+        return f"waits for {run['waits_for'] or 'its turn'}{late_by}"
     return f"{'again' if run['retry_at'] else 'due'} at {_when(due, now)}"
 
 
@@ -224,8 +228,18 @@ def _targets(document: Document) -> Section:
         age, offset = target["token_age"], target["clock_offset"]
         token = "no token" if age is None else f"token {format_duration(timedelta(seconds=age))} old"
         clock = "not known yet" if offset is None else f"{offset:+.1f} s"
-        rows.append([target["name"], token, f"{clock}{', too far' if target['clock_is_off'] else ''}"])
-    return Section("Targets", ("target", "token", "its clock is ahead by"), rows)
+        clock += ", too far" if target["clock_is_off"] else ""
+        rows.append([target["name"], token, clock, _target_trouble(target)])
+    return Section("Targets", ("target", "token", "its clock is ahead by", "trouble"), rows)
+
+
+def _target_trouble(target: Mapping[str, Any]) -> str:
+    waits = f"calls wait for its limit, {target['held_by']}" if target["held_by"] else ""
+    unreached = target["unreached"]
+    if not unreached:
+        return waits
+    ago = format_duration(timedelta(seconds=unreached["age"]))
+    return "; ".join(filter(None, (f"not reached {ago} ago: {unreached['why']}", waits)))
 
 
 def _health(document: Document) -> Section:

@@ -9,11 +9,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from flowsched.control.words import needs, sentence
-from flowsched.model import MOST_SHOWN, Source
+from flowsched.model import MOST_SHOWN, RunState, Source
 from flowsched.ops.logs import stamp
 
 if TYPE_CHECKING:
     from flowsched.model import Action, AppliedCatalog, Attempt, Commit, Pause, Reload, Run, Status, Watch
+
+_TO_BE_SENT = (RunState.CLAIMED, RunState.WAITING)
 
 Document = dict[str, Any]
 """A JSON object; its keys are the names of the record's fields unless it is said otherwise."""
@@ -68,21 +70,28 @@ def status_document(status: Status, *, last_success: bool = False) -> Document:
     """Return how a daemon stands.
 
     Beside the fields there is `sentence`, all of it in a line, and `needs`, a line for each thing that needs
-    a person. Of what is overdue only the first `MOST_SHOWN` are there, and `overdue_count` says of how many.
-    `last_success` is there only where it is asked for: it is as long as the catalog.
+    a person. A run under way has `waits_for`, null where nothing is known, and `late_by`, the seconds since
+    it should have been sent. Of what is overdue only the first `MOST_SHOWN` are there, and `overdue_count`
+    says of how many. `last_success` is there only where it is asked for: it is as long as the catalog.
     """
-    document = _fields(status, without=frozenset({"overdue", "last_success"}))
+    document = _fields(status, without=frozenset({"overdue", "last_success", "waits_for"}))
     first = sorted(status.overdue.items(), key=lambda one: (one[1], one[0]))[:MOST_SHOWN]
     document |= {
         "sentence": sentence(status),
         "needs": list(needs(status)),
-        "under_way": [run_document(run) for run in status.under_way],
+        "under_way": [_waiting_document(run, status) for run in status.under_way],
         "recent": [run_document(run) for run in status.recent],
         "pauses": [pause_document(pause) for pause in status.pauses],
         "overdue": _plain(dict(first)),
         "overdue_count": len(status.overdue),
     }
     return document | ({"last_success": _plain(status.last_success)} if last_success else {})
+
+
+def _waiting_document(run: Run, status: Status) -> Document:
+    late = status.at - (run.retry_at or run.due_at) if run.state in _TO_BE_SENT else timedelta(0)
+    waits = {"waits_for": status.waits_for.get(run.id), "late_by": _plain(max(timedelta(0), late))}
+    return run_document(run) | waits
 
 
 def _fields(record: Any, without: frozenset[str] = frozenset()) -> Document:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowsched.control.documents import attempt_document, commit_document, run_document, watch_document
@@ -49,6 +49,8 @@ class RunsFound:
     """None: not asked for."""
     catalogs: Sequence[AppliedCatalog]
     """Every catalog on record, oldest first."""
+    waits_for: Mapping[int, str] = field(default_factory=dict)
+    """By number, what those that are due wait for, as far as whoever carries them has told."""
 
 
 async def look_up(
@@ -75,7 +77,8 @@ def found_documents(found: RunsFound) -> list[Document]:
     """Return each run with what became of its flow, its commit, and its attempts where they were wanted.
 
     The keys beside those of `run_document` are `flow_state`, null where the flow is not watched; `commit`,
-    null where it is not known; and `attempts`, which is there only where they were wanted.
+    null where it is not known; `attempts`, which is there only where they were wanted; and `waits_for`, only
+    where it is known.
     """
     under: defaultdict[str, list[AppliedCatalog]] = defaultdict(list)
     for catalog in reversed(found.catalogs):
@@ -91,6 +94,8 @@ def _document(run: Run, found: RunsFound, under: Iterable[AppliedCatalog]) -> Do
     document["commit"] = None if commit is None else commit_document(commit)
     if found.attempts is not None:
         document["attempts"] = [attempt_document(each) for each in found.attempts[run.id]]
+    if run.id in found.waits_for:
+        document["waits_for"] = found.waits_for[run.id]
     return document
 
 

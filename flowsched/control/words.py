@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from flowsched.model import Health, Pause, Status, Upcoming
+    from flowsched.model import Health, Late, Pause, Status, Upcoming
 
 _UNDER_WAY = (RunState.CLAIMED, RunState.SENDING, RunState.WAITING)
 
@@ -81,6 +81,8 @@ def _unready(status: Status) -> Iterator[str]:
 
 def _needs(status: Status) -> Iterator[str]:
     yield from _unwell(status)
+    if status.late:
+        yield _late(status.late, status.at)
     if doubtful := status.counts.get(RunState.IN_DOUBT, 0):
         yield f"{_counted(doubtful, 'run')} in doubt"
     if status.held:
@@ -105,6 +107,11 @@ def _overdue(status: Status) -> str:
     return f"{_counted(len(status.overdue), 'schedule')} overdue, since {_when(since, status.at)}"
 
 
+def _late(late: Late, now: datetime) -> str:
+    waits = f", which waits for {late.waits_for}" if late.waits_for else ""
+    return f"{_counted(late.count, 'run')} late, the first since {_when(late.since, now)}{waits}"
+
+
 def _schedules(status: Status) -> str:
     if status.enabled == status.schedules:
         return _counted(status.schedules, "schedule")
@@ -120,6 +127,8 @@ def _troubles(status: Status) -> Iterator[str]:
         yield f"{doubtful} in doubt"
     if status.overdue:
         yield f"{len(status.overdue)} overdue"
+    if status.late:
+        yield f"{status.late.count} late"
 
 
 def _paused(pauses: tuple[Pause, ...], at: datetime) -> Iterator[str]:

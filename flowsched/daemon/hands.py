@@ -302,8 +302,10 @@ class Hands:
         return await asyncio.shield(self._keep(resolve, f"resolve run {run_id}", by))
 
     async def runs(self, wanted: RunsWanted) -> RunsFound:
-        """Return runs of the ledger."""
-        return await look_up(self._ledger, wanted, lambda: self._shift.catalog.schedules)
+        """Return runs of the ledger, and what those wait for that are due."""
+        found = await look_up(self._ledger, wanted, lambda: self._shift.catalog.schedules)
+        waits_for = self._shift.runner.waits_for
+        return replace(found, waits_for={run.id: what for run in found.runs if (what := waits_for(run))})
 
     async def actions(self, limit: int) -> Sequence[Action]:
         """Return what people have done, newest first."""

@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Protocol
 from flowsched import __version__
 from flowsched.admission import is_over
 from flowsched.causes import Cause, cause_of
+from flowsched.daemon.pulse import OVERDUE_AFTER
 from flowsched.errors import LedgerError, LedgerUnusable
 from flowsched.events import AlertDone, OverdueSeen, Reloaded, RunMoved
 from flowsched.ledger import LEDGER_PAUSE
-from flowsched.model import MOST_SHOWN, MessageState, RunState, Status, TargetStatus
+from flowsched.model import (
+    AFTER_THE_OTHERS,
+    MOST_SHOWN,
+    Late,
+    MessageState,
+    RunState,
+    Status,
+    TargetStatus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -23,7 +32,7 @@ if TYPE_CHECKING:
     from flowsched.clock import Clock
     from flowsched.daemon.daemon import Held
     from flowsched.events import Event
-    from flowsched.model import Catalog, Commit, Health, Pause, Phase, Reload, Run, Upcoming
+    from flowsched.model import Catalog, Commit, Health, Pause, Phase, Reload, Run, Unreached, Upcoming
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +52,13 @@ class Ahead(Protocol):
 
     def upcoming(self, count: int) -> Sequence[Upcoming]:
         """Return the next fire of each schedule, the first so many of them."""
+
+
+class Carrying(Protocol):
+    """What is shown of the runner."""
+
+    def waits_for(self, run: Run) -> str | None:
+        """Say what a run that is due waits for; None: not known."""
 
 
 class Standing(Protocol):
@@ -80,6 +96,10 @@ class Standing(Protocol):
     def engine(self) -> Ahead:
         """Its engine."""
 
+    @property
+    def runner(self) -> Carrying:
+        """What carries its runs."""
+
 
 class Read(Protocol):
     """What is shown of the readings of the schedules; `Reloads` is one."""
@@ -103,6 +123,14 @@ class Target(Protocol):
     @property
     def clock_is_off(self) -> bool:
         """Whether that is too far."""
+
+    @property
+    def held_by(self) -> str | None:
+        """The limit that calls wait for just now."""
+
+    @property
+    def unreached(self) -> Unreached | None:
+        """How the latest call failed to reach it."""
 
 
 class Books(Protocol):
@@ -181,6 +209,7 @@ class Board:
     def status(self) -> Status:
         """Return how the daemon stands; asks nobody, and waits for nothing."""
         now, daemon = self._clock.now(), self._daemon
+        under_way = tuple(heapq.nsmallest(MOST_SHOWN, self._open.values(), key=_by_fire_time))
         return Status(
             at=now,
             version=__version__,
@@ -196,7 +225,7 @@ class Board:
             held=daemon.held.revision if daemon.held else None,
             upcoming=tuple(daemon.engine.upcoming(NEXT)),
             counts=self._counts(),
-            under_way=tuple(heapq.nsmallest(MOST_SHOWN, self._open.values(), key=_by_fire_time)),
+            under_way=under_way,
             recent=tuple(self._recent),
             pauses=tuple(each for each in daemon.engine.pauses if not is_over(each, now)),
             overdue=dict(self._overdue),
@@ -206,6 +235,8 @@ class Board:
             failed=self._failed,
             broken_channels=dict(self._broken_channels),
             in_doubt_since=min(self._doubted.values(), default=None),
+            waits_for={run.id: what for run in under_way if (what := daemon.runner.waits_for(run))},
+            late=self._late(now),
         )
 
     def _note(self, run: Run) -> None:
@@ -269,6 +300,15 @@ class Board:
         counts = Counter(run.state for run in self._open.values())
         return {state: counts[state] for state in RunState if not state.final}
 
+    def _late(self, now: datetime) -> Late | None:
+        bound = now - OVERDUE_AFTER  # asked first: of very many that are due at once none is late
+        late = (run for run in self._open.values() if run.due_at < bound and run.state is RunState.CLAIMED)
+        found = [run for run in late if run.origin not in AFTER_THE_OTHERS]
+        if not found:
+            return None
+        first = min(found, key=lambda run: (run.due_at, run.id))
+        return Late(len(found), first.due_at, self._daemon.runner.waits_for(first))
+
     def _successes(self, catalog: Catalog) -> Mapping[str, datetime]:
         """Return those of a catalog; they stay as they are then."""
         if self._successes_of is not catalog:
@@ -295,4 +335,6 @@ def _target_status(name: str, target: Target) -> TargetStatus:
         token_age=target.token_age,
         clock_offset=target.clock_offset,
         clock_is_off=target.clock_is_off,
+        held_by=target.held_by,
+        unreached=target.unreached,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from flowsched.enos.sightings import sighting_of, unclear
 from flowsched.enos.signed import SignedCalls
 from flowsched.enos.slots import Slot
 from flowsched.enos.tokens import TokenKeeper
-from flowsched.enos.turns import Turnstile
+from flowsched.enos.turns import WINDOW, Turnstile
 from flowsched.enos.ways import way_to
 from flowsched.model import Outcome, Seen, Sighting
 
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from flowsched.enos.replies import Reply
     from flowsched.enos.requests import TriggerRequest
     from flowsched.enos.turns import Place
-    from flowsched.model import Answer, Target
+    from flowsched.model import Answer, Target, Unreached
+
+log = logging.getLogger(__name__)
+
+LONG = 30.0
+"""Seconds for which a trigger waits for the limits before that is logged, once a minute at most."""
 
 _MAYBE_ANOTHERS = frozenset({Outcome.UNKNOWN, Outcome.ACCEPTED})
 """What an answer means that names no instance of the flow, and may have been the answer to another call: the
@@ -65,6 +71,7 @@ class Gateway:
         self._tokens = TokenKeeper(access_key, secret_key, self._post, clock)
         keys = access_key, secret_key
         self._calls = SignedCalls(target, keys, self._tokens, self._send, clock, exports_spans=exports_spans)
+        self._long_wait_told_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"<Gateway {self.target.name}>"
@@ -82,6 +89,16 @@ class Gateway:
     def token_age(self) -> timedelta | None:
         """How long ago the access token was granted that calls are signed with; None: there is none."""
         return self._tokens.age
+
+    @property
+    def held_by(self) -> str | None:
+        """The limit that calls wait for just now, such as `20 calls at once`; None: none waits."""
+        return self._turnstile.held_by
+
+    @property
+    def unreached(self) -> Unreached | None:
+        """How the latest call came to nothing before a byte of it had left; None: it did not."""
+        return self._calls.unreached
 
     @property
     def clock_is_off(self) -> bool:
@@ -118,6 +135,22 @@ class Gateway:
         """Close all connections. No turn may be under way, or be asked for any more."""
         await self._tokens.aclose()
         self.close_idle_unless_wanted()
+
+    def note_a_wait(self, place: Place) -> None:
+        """Log how long a place was waited for, if that is long."""
+        now = self._clock.monotonic()
+        if place.waited <= LONG or not place.urgent or now - self._long_wait_told_at < WINDOW:
+            return
+        self._long_wait_told_at = now
+        log.warning(
+            "calls wait long for the limits of their target",
+            extra={
+                "target": self.target.name,
+                "limit": place.held_by,
+                "waited": round(place.waited, 3),
+                "waiting": self._turnstile.waiting,
+            },
+        )
 
     async def _post(self, path: str, body: bytes) -> Reply | NoReply:
         """Call the token service, on a connection of its own: it is seldom, and serves many turns."""
@@ -156,6 +189,7 @@ class Turn:
         except BaseException:  # it may have been the last to wait
             self._gateway.close_idle_unless_wanted()
             raise
+        self._gateway.note_a_wait(self._place)
         self._slot = self._gateway.take_slot()
         return self
 
@@ -163,6 +197,11 @@ class Turn:
         self._gateway.put_back(self._slot)
         await self._place.__aexit__()
         self._gateway.close_idle_unless_wanted()
+
+    @property
+    def held_by(self) -> str | None:
+        """The limit that it waited for, such as `1 call a minute`; None: it came at once."""
+        return self._place.held_by
 
     @property
     def left_at(self) -> float | None:

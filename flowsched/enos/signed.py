@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from flowsched.enos.caller import trace_headers
@@ -14,7 +15,7 @@ from flowsched.enos.readings import UNAUTHORIZED
 from flowsched.enos.replies import NoReply, presentable
 from flowsched.enos.signing import call_signature
 from flowsched.enos.stamps import stamps_of
-from flowsched.model import Answer, Outcome, Sighting
+from flowsched.model import Answer, Outcome, Sighting, Unreached
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,6 +57,15 @@ class SignedCalls:
         self._tokens = tokens
         self._send = send
         self._clock = clock
+        self._unreached: tuple[float, str] | None = None
+
+    @property
+    def unreached(self) -> Unreached | None:
+        """How the latest call came to nothing before a byte of it had left; None: it did not."""
+        if self._unreached is None:
+            return None
+        at, why = self._unreached
+        return Unreached(timedelta(seconds=self._clock.monotonic() - at), why)
 
     async def make(
         self,
@@ -78,7 +88,10 @@ class SignedCalls:
             found = attempt.without_reply(f"no whole answer within {timeout:g} s, {attempt.progress.stage}")
         except Exception as error:  # noqa: BLE001 - a run must not be lost by a fault of ours
             found = attempt.without_reply(f"{noted(error)}, {attempt.progress.stage}")
-        return _masked(found, attempt.hidden)
+        found = _masked(found, attempt.hidden)
+        unsent = isinstance(found, Answer) and found.outcome is Outcome.NOT_SENT
+        self._unreached = (self._clock.monotonic(), found.detail) if unsent else None
+        return found
 
     async def _with_token(
         self,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 WINDOW = 60.0
 
+AT_ONCE = 1.0
+"""Seconds within which whoever is let through has not waited to speak of."""
+
 
 class Turnstile:
     """Lets through as many as the limits allow, in the order of their coming.
@@ -34,6 +37,9 @@ class Turnstile:
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self.waiting = 0
         """How many have not been let through yet."""
+        self._limits = limits
+        self.held_last = ""
+        """The limit that somebody was held back by last, in words."""
         self._free = asyncio.Semaphore(limits.concurrency)
         self._rate = limits.rate_per_minute
         self._clock = clock
@@ -42,6 +48,11 @@ class Turnstile:
         self._unsent = 0
         self._expiries: deque[float] = deque()
         self._changed = asyncio.Event()
+
+    @property
+    def held_by(self) -> str | None:
+        """The limit that those wait for who have not been let through, in words; None: nobody waits."""
+        return self.held_last if self.waiting else None
 
     def place(self, *, urgent: bool = True) -> Place:
         """Wait for a place and hold it inside of the block. Cancelled while waiting, nothing is held."""
@@ -68,6 +79,8 @@ class Turnstile:
         self.waiting += 1
         try:
             async with nullcontext() if urgent else self._not_urgent, self._head_of_the_queue:
+                if self._free.locked():
+                    self.held_last = _counted(self._limits.concurrency, "at once")
                 await self._free.acquire()
                 try:
                     await self._wait_for_the_rate()
@@ -84,6 +97,7 @@ class Turnstile:
 
     async def _wait_for_the_rate(self) -> None:
         while self._is_spent():
+            self.held_last = _counted(self._limits.rate_per_minute or 0, "a minute")
             if (
                 self._expiries
             ):  # a place given back meanwhile is noticed only then: rare, and on the safe side
@@ -104,14 +118,22 @@ class Place:
     """One of the calls that may be under way, and the wait for it."""
 
     def __init__(self, turnstile: Turnstile, *, urgent: bool) -> None:
+        self.waited = 0.0
+        """Seconds from the coming until it was let through."""
+        self.held_by: str | None = None
+        """The limit that it waited for, in words; None: it was let through at once."""
+        self.urgent = urgent
         self._turnstile = turnstile
-        self._urgent = urgent
         self._unsent = True
         self.left_at: float | None = None
         """When a byte of the latest call may have left, by the clock's monotonic time; None: none has."""
 
     async def __aenter__(self) -> Self:
-        await self._turnstile.enter(urgent=self._urgent)
+        came_at = self._turnstile.ticks()
+        await self._turnstile.enter(urgent=self.urgent)
+        self.waited = self._turnstile.ticks() - came_at
+        if self.waited >= AT_ONCE:
+            self.held_by = self._turnstile.held_last
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -135,3 +157,7 @@ class Place:
         if self._unsent:
             self._unsent = False
             self._turnstile.count(sent=False)
+
+
+def _counted(calls: int, how: str) -> str:
+    return f"1 call {how}" if calls == 1 else f"{calls:,} calls {how}"

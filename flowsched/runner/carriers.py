@@ -31,6 +31,10 @@ class Carriers:
         """All that have not ended."""
         return {task for tasks in self._of.values() for task in tasks}
 
+    def of(self, run_id: int) -> Collection[asyncio.Task[None]]:
+        """Return those that carry a run."""
+        return self._of.get(run_id, {}).keys()
+
     def have(self, run: Run) -> bool:
         """Tell whether this very claim of the run is being carried."""
         return run.claimed_at in self._of.get(run.id, {}).values()

@@ -54,6 +54,8 @@ class Lane:
     """The sends to one flow. Those on schedule go first, then those of the past, by their time."""
 
     def __init__(self, clock: Clock) -> None:
+        self.inside: int | None = None
+        """The number of the run that has its place; None: none has."""
         self._clock = clock
         self._last = float("-inf")
         self._busy = False
@@ -61,6 +63,11 @@ class Lane:
         self._alarm: asyncio.Task[None] | None = None
         self._catching_up = False
         self._to_catch_up: list[tuple[datetime, int, asyncio.Future[None]]] = []
+
+    @property
+    def rests(self) -> bool:
+        """Whether it only lets the distance between two calls pass, with others waiting for that."""
+        return self._alarm is not None
 
     def order(self, run: Run) -> AbstractAsyncContextManager[None]:
         """Have runs of the past carried one by one, of those that wait the oldest fire first."""
@@ -134,6 +141,7 @@ class Lane:
 
     def leave(self) -> None:
         """Let the next one go."""
+        self.inside = None
         self._busy = False
         self._arrange()
 
@@ -185,6 +193,8 @@ class Place:
 
     async def __aenter__(self) -> bool:
         self._admitted = await self._lane.enter(self._run)
+        if self._admitted:
+            self._lane.inside = self._run.id
         return self._admitted
 
     async def __aexit__(self, *_: object) -> None:

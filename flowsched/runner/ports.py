@@ -15,6 +15,10 @@ class Turn(Protocol):
     """The right to make one call now. Timeouts are in real seconds; what happens comes back as a value."""
 
     @property
+    def held_by(self) -> str | None:
+        """The limit that it waited for, in words; None: it came at once."""
+
+    @property
     def left_at(self) -> float | None:
         """When a byte of the latest call may have left, by the clock's monotonic time; None: none has."""
 
@@ -34,6 +38,10 @@ class Gateway(Protocol):
     @property
     def target(self) -> Target:
         """The target this gateway speaks to."""
+
+    @property
+    def held_by(self) -> str | None:
+        """The limit that turns are waited for just now, in words; None: none is."""
 
     def turn(self, *, urgent: bool = True) -> AbstractAsyncContextManager[Turn]:
         """Wait for a free place and for the rate; what is not urgent waits for what is."""

@@ -47,6 +47,9 @@ FAULT_PAUSES = tuple(60.0 * 2**number for number in range(8))
 the last, in all more than four hours, it is left to the next start."""
 
 
+_WAITING = (RunState.CLAIMED, RunState.WAITING)
+
+
 @dataclass(frozen=True, slots=True)
 class _Way:
     """What one run is carried with."""
@@ -76,6 +79,25 @@ class Runner:
     def under_way(self) -> int:
         """How many runs are being carried."""
         return len(self._carriers)
+
+    def waits_for(self, run: Run) -> str | None:
+        """Say what a run that is due waits for, in words that stand after `waits for`; None: not known.
+
+        That is the limit of its target, also where that holds back another run of its flow that goes before
+        it; else that other run, or the distance to the last call.
+        """
+        if run.state not in _WAITING or (run.retry_at or run.due_at) > self._clock.now():
+            return None
+        lane = self._lanes.of(run.target, run.flow)
+        first = lane.inside
+        if first is None:
+            return "a minute to pass since the last call of its flow" if lane.rests else None
+        limit = None
+        if self._sending.isdisjoint(self._carriers.of(first)):
+            limit = self._gateways[run.target].held_by
+        if limit is not None:
+            return _limited(run, limit)
+        return f"run {first} of its flow" if first != run.id else None
 
     async def take_up(self, runs: Iterable[Run], schedules: Mapping[str, Schedule]) -> None:
         """Go on with the runs, and the watches, that a former process left unfinished.
@@ -260,7 +282,9 @@ class Runner:
     async def _attempt(self, run: Run, way: _Way) -> Run:
         """Make one attempt when it is the run's turn in its lane and at its gateway."""
         async with way.lane.place(run) as admitted:
-            if not admitted or self._clock.now() > run.deadline:
+            if not admitted:
+                return await self._recorder.settle(run, retry.expired(run, self.waits_for(run)))
+            if self._clock.now() > run.deadline:
                 return await self._recorder.settle(run, retry.expired(run))
             note = None
             if retry.is_unsent(run):
@@ -283,7 +307,7 @@ class Runner:
         try:
             async with way.gateway.turn() as turn:
                 self._sending.add(task)
-                run = await self._begin(run, note)
+                run = await self._begin(run, note, turn.held_by)
                 if run.state is not RunState.SENDING:
                     return run
                 withheld = retry.withheld(run, now=self._clock.now(), draining=self._draining)
@@ -313,8 +337,11 @@ class Runner:
             ago = timedelta(seconds=self._clock.monotonic() - turn.left_at)
             self._recorder.tell(FirstByte(run, self._clock.now() - ago))
 
-    async def _begin(self, run: Run, note: str | None) -> Run:
-        """Record the start of the next attempt; or the run's end, where its deadline passes before that."""
+    async def _begin(self, run: Run, note: str | None, limit: str | None) -> Run:
+        """Record the start of the next attempt; or the run's end, where its deadline passes before that.
+
+        `limit` is what its turn has waited for.
+        """
         number, now = run.attempts + 1, self._clock.now()
         at = now
         while now <= run.deadline:
@@ -332,7 +359,8 @@ class Runner:
             else:
                 self._recorder.announce(begun)
                 return begun
-        return await self._recorder.settle(run, retry.expired(run))
+        waited_for = _limited(run, limit) if limit is not None and at > run.deadline else None
+        return await self._recorder.settle(run, retry.expired(run, waited_for))
 
     async def _conclude(self, run: Run, answer: Answer, known: NextStep | None) -> Run:
         """Record what came of an attempt, and the step that follows: `known`, or what the answer means."""
@@ -386,3 +414,7 @@ class Runner:
 
     async def _standing(self, run: Run) -> Run | None:
         return await self._recorder.insist("read how a run stands", lambda: self._ledger.run(run.id))
+
+
+def _limited(run: Run, limit: str) -> str:
+    return f"target {run.target}, {limit}"
