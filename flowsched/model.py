@@ -809,7 +809,7 @@ class Upcoming:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreached:
+class Unsent:
     """A call that came to nothing before a byte of it had left."""
 
     age: timedelta
@@ -841,8 +841,8 @@ class TargetStatus:
     """Whether the two differ by more than is allowed."""
     held_by: str | None = None
     """The limit that calls wait for just now, such as `1 call a minute`; None: none waits."""
-    unreached: Unreached | None = None
-    """How the latest call failed to reach it; None: it did not."""
+    unsent: Unsent | None = None
+    """How the latest call came not to be sent; None: it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

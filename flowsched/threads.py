@@ -62,10 +62,11 @@ class Threads:
         self._name = name
         self._places = threading.Semaphore(most)
 
-    async def do(self, work: Callable[[], T], seconds: float) -> T:
+    async def do(self, work: Callable[[], T], seconds: float | None) -> T:
         """Have it done; whoever is cancelled, or has waited for so many real seconds, leaves it to itself.
 
-        Raises what `work` raises, TimeoutError, and AllHang where no thread is to be had.
+        None: it is waited for however long it takes. Raises what `work` raises, TimeoutError, and AllHang
+        where no thread is to be had.
         """
         if not self._places.acquire(blocking=False):
             raise AllHang
@@ -146,6 +147,8 @@ def _carried_out(answer: Future[T] | asyncio.Future[T], work: Callable[[], T]) -
     """Do the work, and return what delivers its answer."""
     try:
         return partial(answer.set_result, work())
+    except StopIteration as fault:  # no future takes it
+        return partial(answer.set_exception, RuntimeError(f"StopIteration({fault})"))
     except BaseException as fault:  # noqa: BLE001 - it is raised where it was asked for
         return partial(answer.set_exception, fault)
 

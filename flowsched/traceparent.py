@@ -41,7 +41,7 @@ def traceparent(run: Run, attempt: int | None = None, *, exported: bool) -> str:
 
 @lru_cache(maxsize=256)
 def _trace(schedule_id: str, fire_time: datetime, origin: str) -> tuple[str, str]:
-    """Return what a run is in one text, and the trace of it; each attempt asks thrice."""
+    """Return what a run, whose fire time is in UTC, is in one text, and its trace; an attempt asks thrice."""
     identity = f"flowsched\n{schedule_id}\n{fire_time.isoformat()}\n{origin}"
     return identity, _digits(identity, _TRACE_DIGITS)
 

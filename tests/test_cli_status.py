@@ -21,7 +21,7 @@ from flowsched.cli.status_words import FRAME, Section, fitted, heading, news, se
 from flowsched.control.client import Client
 from flowsched.control.documents import status_document
 from flowsched.control.server import Server
-from flowsched.model import Commit, ReloadOutcome, RunState, Scope, TargetStatus, Unreached
+from flowsched.model import Commit, ReloadOutcome, RunState, Scope, TargetStatus, Unsent
 from flowsched.simulator import Fault, Order
 from tests.builders import a_run
 from tests.fakes import eventually
@@ -151,11 +151,11 @@ def test_a_target_in_trouble_says_what_it_is() -> None:
         clock_offset=None,
         clock_is_off=False,
         held_by="1 call a minute",
-        unreached=Unreached(timedelta(minutes=3), "Connection refused, while connecting to eu:443"),
+        unsent=Unsent(timedelta(minutes=3), "Connection refused, while connecting to eu:443"),
     )
 
     assert rows("Targets", targets=(eu,))[0][-1] == (
-        "not reached 3m ago: Connection refused, while connecting to eu:443;"
+        "a call was not sent 3m ago: Connection refused, while connecting to eu:443;"
         " calls wait for its limit, 1 call a minute"
     )
 

@@ -41,7 +41,7 @@ from flowsched.errors import (
 )
 from flowsched.model import Phase, Settings
 from tests.builders import a_target
-from tests.fakes import all_have_run, eventually
+from tests.fakes import all_have_run, eventually, look_ups_that_hang
 from tests.wheel import HEALTH, RemarkingWheel, a_status
 
 if TYPE_CHECKING:
@@ -189,6 +189,11 @@ async def test_a_register_of_users_that_hangs_is_asked_once_and_waited_for_once(
     monkeypatch.setattr(logins, "KEPT", 0.0)
     assert await known.name_of(7) == ME
     assert asked == [7, 7]
+
+
+async def test_users_are_named_though_look_ups_of_names_hang() -> None:
+    async with look_ups_that_hang():
+        assert await Logins().name_of(os.getuid()) == ME
 
 
 async def test_only_so_many_users_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -352,17 +352,36 @@ async def test_a_fault_of_ours_in_one_claim_does_not_lose_its_fires(
 
 async def test_a_fault_on_handing_out_a_run_leaves_none_of_its_claim_behind(desk: Desk) -> None:
     await desk.apply(*(a_schedule(id_, "*/10 * * * *", flow=flow) for flow, id_ in enumerate("abc", 1)))
-    start, faults = desk.engine._start, [MemoryError("once")]
+    start, faults = desk.engine._start, [MemoryError("once"), MemoryError("twice")]
 
-    def start_after_a_fault(run: Run) -> None:
+    def start_after_faults(run: Run) -> None:
         if run.schedule_id == "b" and faults:
             raise faults.pop()
         start(run)
 
-    desk.engine._start = start_after_a_fault
-    await desk.minutes(15)
+    desk.engine._start = start_after_faults
+    await desk.minutes(11)
+    at_once = desk.fired()
+    await desk.passes(FAULT_PAUSE)
+    await desk.passes(FAULT_PAUSE)
 
-    assert {run.schedule_id for run in desk.runs} == {"a", "b", "c"}
+    assert at_once == ["a 12:10", "c 12:10"]
+    assert desk.fired() == ["a 12:10", "c 12:10", "b 12:10"]
+
+
+async def test_a_run_that_can_never_be_handed_out_stops_no_other(desk: Desk) -> None:
+    await desk.apply(a_schedule("bad", "* * * * *", flow=1), a_schedule("good", "* * * * *", flow=2))
+    start = desk.engine._start
+
+    def start_but_for_one(run: Run) -> None:
+        if run.schedule_id == "bad":
+            raise MemoryError
+        start(run)
+
+    desk.engine._start = start_but_for_one
+    await desk.minutes(4)
+
+    assert desk.fired() == [f"good 12:0{minute}" for minute in range(1, 5)]
 
 
 async def test_a_fault_of_ours_in_one_schedule_does_not_hold_up_the_others(

@@ -18,7 +18,7 @@ from flowsched.enos.signing import call_signature
 from flowsched.enos.tokens import Token
 from flowsched.enos.ways import way_to
 from flowsched.errors import ConfigError
-from flowsched.model import Limits, Outcome, Unreached
+from flowsched.model import Limits, Outcome, Unsent
 from tests.builders import a_target
 from tests.fakes import HandClock, eventually
 from tests.wire import (
@@ -266,19 +266,19 @@ async def test_the_latest_call_that_reached_nobody_is_told_until_one_does() -> N
     async with Wire() as wire:
         url = wire.url
     gateway = Gateway(a_target(url=url), ACCESS, SECRET, clock)
-    before = gateway.unreached
+    before = gateway.unsent
 
     answer = await attempt(gateway)
     clock.advance(90)
-    failed = gateway.unreached
+    failed = gateway.unsent
     async with Wire() as wire:
         gateway._way = way_to(a_target(url=wire.url))
         await attempt(gateway)
-        after = gateway.unreached
+        after = gateway.unsent
         await gateway.aclose()
 
     assert (before, after) == (None, None)
-    assert failed == Unreached(timedelta(seconds=90), answer.detail)
+    assert failed == Unsent(timedelta(seconds=90), answer.detail)
 
 
 async def test_a_trigger_that_waits_long_for_the_limits_is_logged_once_a_minute(

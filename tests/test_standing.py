@@ -25,7 +25,7 @@ from flowsched.model import (
     Phase,
     Reload,
     RunState,
-    Unreached,
+    Unsent,
     Upcoming,
 )
 from flowsched.review.guard import MassChange
@@ -82,7 +82,7 @@ class Target:
     clock_offset: timedelta | None = None
     clock_is_off: bool = False
     held_by: str | None = None
-    unreached: Unreached | None = None
+    unsent: Unsent | None = None
 
 
 class Books:
@@ -384,8 +384,8 @@ async def test_runs_that_wait_say_for_what_and_those_that_are_late_are_counted(b
 
 async def test_a_target_says_which_limit_holds_and_why_it_was_not_reached(bench: Bench) -> None:
     bench.target.held_by = "20 calls at once"
-    bench.target.unreached = Unreached(timedelta(seconds=3), "Connection refused")
+    bench.target.unsent = Unsent(timedelta(seconds=3), "Connection refused")
 
     (target,) = bench.board.status().targets
 
-    assert (target.held_by, target.unreached) == ("20 calls at once", bench.target.unreached)
+    assert (target.held_by, target.unsent) == ("20 calls at once", bench.target.unsent)

@@ -132,9 +132,10 @@ async def followed(
 ) -> Followed:
     """Follow a run until it is final, or in doubt after its deadline.
 
-    Show it whenever it has moved, or waits for something else.
+    Show it whenever it has moved, or waits for something that it has not waited for before.
     """
     seen, silent_since = dict(run), None
+    told = {None, seen.get("waits_for")}
     show(seen)
     while not is_settled(seen, ask.clock.now()):
         await ask.clock.sleep(LOOK_AGAIN)
@@ -146,7 +147,8 @@ async def followed(
                 return Followed(seen, str(error))
             continue
         silent_since = None
-        waits_anew = found.get("waits_for") and found["waits_for"] != seen.get("waits_for")
+        waits_anew = found.get("waits_for") not in told
+        told.add(found.get("waits_for"))
         if waits_anew or (found["state"], found["updated_at"]) != (seen["state"], seen["updated_at"]):
             seen = found
             show(seen)

@@ -235,11 +235,11 @@ def _targets(document: Document) -> Section:
 
 def _target_trouble(target: Mapping[str, Any]) -> str:
     waits = f"calls wait for its limit, {target['held_by']}" if target["held_by"] else ""
-    unreached = target["unreached"]
-    if not unreached:
+    unsent = target["unsent"]
+    if not unsent:
         return waits
-    ago = format_duration(timedelta(seconds=unreached["age"]))
-    return "; ".join(filter(None, (f"not reached {ago} ago: {unreached['why']}", waits)))
+    ago = format_duration(timedelta(seconds=unsent["age"]))
+    return "; ".join(filter(None, (f"a call was not sent {ago} ago: {unsent['why']}", waits)))
 
 
 def _health(document: Document) -> Section:

@@ -6,15 +6,20 @@ import asyncio
 import pwd
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flowsched.control.who import is_unknown
+from flowsched.threads import AllHang, Threads
 
 LOOK_UP = 2.0
 """Real seconds that the register of users gets to name one."""
 
 KEPT = 300.0
 """Real seconds for which a name is not asked for again."""
+
+MOST_AT_ONCE = 8
+"""Names that are asked for at once; who comes then is known by his number."""
 
 MOST_KEPT = 1_000
 """Users whose names are kept."""
@@ -37,6 +42,8 @@ class Logins:
 
     def __init__(self) -> None:
         self._asked: dict[int, _Asked] = {}
+        # Not the loop's own, which look-ups for EnOS that hang may have all of.
+        self._threads = Threads("flowsched-logins", MOST_AT_ONCE)
 
     async def name_of(self, uid: int) -> str | None:
         """Return the name of a user; None for one of another user namespace.
@@ -48,7 +55,7 @@ class Logins:
         asked = self._question(uid)
         left = asked.at + LOOK_UP - asyncio.get_running_loop().time()
         await asyncio.wait({asked.name}, timeout=max(0.0, left))
-        with suppress(KeyError, OSError, RuntimeError, asyncio.InvalidStateError, asyncio.CancelledError):
+        with suppress(KeyError, OSError, AllHang, asyncio.InvalidStateError, asyncio.CancelledError):
             return asked.name.result()
         return str(uid)
 
@@ -59,12 +66,11 @@ class Logins:
         if asked is None or (asked.name.done() and loop.time() >= asked.at + KEPT):
             if len(self._asked) >= MOST_KEPT:
                 self._asked.clear()
-            asked = self._asked[uid] = _Asked(loop.time(), asyncio.ensure_future(_register(uid)))
+            asked = self._asked[uid] = _Asked(loop.time(), asyncio.ensure_future(self._register(uid)))
         return asked
 
-
-async def _register(uid: int) -> str:
-    return (await asyncio.to_thread(pwd.getpwuid, uid)).pw_name
+    async def _register(self, uid: int) -> str:
+        return (await self._threads.do(partial(pwd.getpwuid, uid), None)).pw_name
 
 
 def _kernel(what: str) -> str:

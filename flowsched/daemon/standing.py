@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from flowsched.clock import Clock
     from flowsched.daemon.daemon import Held
     from flowsched.events import Event
-    from flowsched.model import Catalog, Commit, Health, Pause, Phase, Reload, Run, Unreached, Upcoming
+    from flowsched.model import Catalog, Commit, Health, Pause, Phase, Reload, Run, Unsent, Upcoming
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +129,8 @@ class Target(Protocol):
         """The limit that calls wait for just now."""
 
     @property
-    def unreached(self) -> Unreached | None:
-        """How the latest call failed to reach it."""
+    def unsent(self) -> Unsent | None:
+        """How the latest call came not to be sent."""
 
 
 class Books(Protocol):
@@ -336,5 +336,5 @@ def _target_status(name: str, target: Target) -> TargetStatus:
         clock_offset=target.clock_offset,
         clock_is_off=target.clock_is_off,
         held_by=target.held_by,
-        unreached=target.unreached,
+        unsent=target.unsent,
     )

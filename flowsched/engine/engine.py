@@ -562,12 +562,10 @@ class Engine:
         return True
 
     async def _claim(self, due: _Rows) -> list[Run]:
-        """Have the ledger take the rows, start what came of them, and return it. Raises LedgerError.
-
-        Until all is started it counts as unheard: a fault on the way leaves no run of the claim behind.
-        """
+        """Have the ledger take the rows, start what came of them, and return it. Raises LedgerError."""
         self._unheard = True
         runs = await self._ledger.claim(due.rows, due.cursors)
+        self._unheard = False
         for cursor in due.cursors:
             before, self._cursors[cursor.schedule_id] = self._cursors[cursor.schedule_id], cursor
             if before.deferred_until is not None or cursor.deferred_until is not None:
@@ -577,16 +575,24 @@ class Engine:
                 log.info("fire deferred by a blackout", extra=extra)
         # The log tells of them in this order, whichever schedule they are of.
         self._start_all(sorted(runs, key=attrgetter("fire_time")))
-        self._unheard = False
         return runs
 
     def _start_all(self, runs: Iterable[Run]) -> None:
         """Hand the runs out in this order, without a pause: whoever is told of one is told of all.
 
         A stop in between would leave some untold for ever, and a cancellation by hand would be told first.
+        One that cannot be handed out, by a fault of ours, holds up no other, and comes again a while later.
         """
         for run in runs:
-            self._start(run)
+            try:
+                self._start(run)
+            except Exception:
+                log.critical(
+                    "run not handed out, by a fault of flowsched; trying again",
+                    exc_info=True,
+                    extra={"schedule": run.schedule_id, "run": run.id},
+                )
+                self._claims.after(FAULT_PAUSE, partial(self._start_all, [run]))
 
     async def _start_what_was_claimed_unheard(self) -> None:
         """Start what a claim has made whose answer was lost, and go on from where its cursors stand.

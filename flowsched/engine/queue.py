@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,10 +46,14 @@ class ClaimQueue:
 
     def want_after(self, seconds: float, timing: Timing) -> None:
         """Do so when that many seconds have passed."""
+        self.after(seconds, partial(self.want, timing))
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Act when that many seconds have passed, unless `stop` comes first."""
 
         async def later() -> None:
             await self._clock.sleep(seconds)
-            self.want(timing)
+            act()
 
         self._keep(later())
 

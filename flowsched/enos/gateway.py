@@ -18,7 +18,7 @@ from flowsched.enos.slots import Slot
 from flowsched.enos.tokens import TokenKeeper
 from flowsched.enos.turns import WINDOW, Turnstile
 from flowsched.enos.ways import way_to
-from flowsched.model import Outcome, Seen, Sighting
+from flowsched.model import Outcome, Sighting
 
 if TYPE_CHECKING:
     from typing import Self
@@ -27,16 +27,12 @@ if TYPE_CHECKING:
     from flowsched.enos.replies import Reply
     from flowsched.enos.requests import TriggerRequest
     from flowsched.enos.turns import Place
-    from flowsched.model import Answer, Target, Unreached
+    from flowsched.model import Answer, Target, Unsent
 
 log = logging.getLogger(__name__)
 
 LONG = 30.0
-"""Seconds for which a trigger waits for the limits before that is logged, once a minute at most."""
-
-_MAYBE_ANOTHERS = frozenset({Outcome.UNKNOWN, Outcome.ACCEPTED})
-"""What an answer means that names no instance of the flow, and may have been the answer to another call: the
-next answer on its connection would not be the right one either."""
+"""Seconds of wait for the limits beyond which a turn, once it is over, is logged; once a minute at most."""
 
 
 class Gateway:
@@ -96,9 +92,9 @@ class Gateway:
         return self._turnstile.held_by
 
     @property
-    def unreached(self) -> Unreached | None:
+    def unsent(self) -> Unsent | None:
         """How the latest call came to nothing before a byte of it had left; None: it did not."""
-        return self._calls.unreached
+        return self._calls.unsent
 
     @property
     def clock_is_off(self) -> bool:
@@ -189,7 +185,6 @@ class Turn:
         except BaseException:  # it may have been the last to wait
             self._gateway.close_idle_unless_wanted()
             raise
-        self._gateway.note_a_wait(self._place)
         self._slot = self._gateway.take_slot()
         return self
 
@@ -197,6 +192,7 @@ class Turn:
         self._gateway.put_back(self._slot)
         await self._place.__aexit__()
         self._gateway.close_idle_unless_wanted()
+        self._gateway.note_a_wait(self._place)
 
     @property
     def held_by(self) -> str | None:
@@ -212,7 +208,8 @@ class Turn:
         """Make one attempt to trigger, and say what came of it."""
         meaning = partial(meaning_of, flow=request.flow)
         answer = await self._calls.make(self._slot, self._place, request, timeout, meaning)
-        if answer.instance is None and answer.outcome in _MAYBE_ANOTHERS:
+        if answer.outcome is Outcome.ACCEPTED and answer.instance is None:
+            # It may have been the answer to another call, and so would be the next one on this connection.
             self._slot.close()
         return answer
 
@@ -224,10 +221,7 @@ class Turn:
         request = look_up_request(self._calls.target, instance)
         meaning = partial(sighting_of, instance)
         found = await self._calls.make(self._slot, self._place, request, timeout, meaning)
-        sighting = found if isinstance(found, Sighting) else unclear(found)
-        if sighting.seen is Seen.UNCLEAR:
-            self._slot.close()
-        return sighting
+        return found if isinstance(found, Sighting) else unclear(found)
 
     async def cancel(self, instance: str, timeout: float) -> Answer:
         """Ask EnOS once to cancel the instance of that id: best effort, and no promise that it stops.

@@ -108,7 +108,8 @@ def meaning_of(
     What the service says in the place of the other version is `UNKNOWN`, unless it is a 401; and so is what
     could not be read whole, whatever its status: it may have come from the service. A success that names an
     instance of another flow, which is the answer to another call or a fault of EnOS, is `ACCEPTED` without
-    an instance. `flow` None: that is not asked.
+    an instance; only the flow is compared, as the rest of an id is inferred, not documented (section 5).
+    `flow` None: that is not asked.
     """
     reading = reading_of(reply, api_version)
     return _made(reading, flow) if reading.is_success else unsuccessful(reading, _TRIGGER, now)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SERVICE_CODES = range(62000, 63000)
 _TOKEN_NUMBERS = frozenset({1001, 1002, 1003, 1004, 1202, 1203, 1204})
 _V1_CODES = range(400, 600)
-UNAUTHORIZED = 401
+_UNAUTHORIZED = 401
 
 
 class Voice(Enum):
@@ -76,11 +76,16 @@ def reading_of(reply: Reply, api_version: str) -> Reading:
     status = code if reply.is_2xx and code is not None and code in _V1_CODES else reply.http_status
     if _is_of_the_service(code):
         return Reading(reply, Voice.SERVICE, fields, code, status)
-    if _is_of_the_service(misplaced) and reply.http_status != UNAUTHORIZED:
+    if _is_of_the_service(misplaced) and reply.http_status != _UNAUTHORIZED:
         return Reading(reply, Voice.OTHER_VERSION, fields, misplaced, status)
     if _token_refused(reply, fields, code, status):
         return Reading(reply, Voice.TOKEN, fields, _any_number(fields), status)
     return Reading(reply, Voice.GATEWAY, fields, code, status)
+
+
+def is_unread_refusal(reply: Reply) -> bool:
+    """Tell whether it is a 401 of which no more could be read: of a token, as far as anybody can tell."""
+    return reply.http_status == _UNAUTHORIZED and unread(reply) is not None and not envelope(reply)
 
 
 def _is_of_the_service(code: int | None) -> bool:
@@ -92,7 +97,7 @@ def _token_refused(reply: Reply, fields: Mapping[str, Any], code: int | None, st
         return True
     if reply.is_2xx and code is None and "apim_status" in fields:
         return True
-    return status == UNAUTHORIZED
+    return status == _UNAUTHORIZED
 
 
 def _any_number(fields: Mapping[str, Any]) -> int | None:

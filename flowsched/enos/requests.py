@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -67,7 +67,7 @@ def trigger_request(target: Target, flow: int, task: int | None, trigger_time_ms
     action = "trigger" if task is None else "triggerFromTask"
     task_id = {} if task is None else {"taskId": task}
     body = {"flowId": flow, **task_id, "triggerTime": trigger_time_ms}
-    return replace(_post(target, "flows", action, body), flow=flow)
+    return _post(target, "flows", action, body, flow)
 
 
 def look_up_request(target: Target, instance: str) -> TriggerRequest:
@@ -96,12 +96,15 @@ def _minute(since_epoch: int) -> str:
     return f"{_EPOCH + timedelta(minutes=since_epoch):%Y%m%d%H%M}"
 
 
-def _post(target: Target, resource: str, action: str, body: Mapping[str, object]) -> TriggerRequest:
+def _post(
+    target: Target, resource: str, action: str, body: Mapping[str, object], flow: int | None = None
+) -> TriggerRequest:
     return TriggerRequest(
         method="POST",
         path=_path(target, resource),
         query=_query(target, action),
         body=_encoded(body).encode(),
+        flow=flow,
     )
 
 

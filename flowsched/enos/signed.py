@@ -11,11 +11,11 @@ from flowsched.enos.caller import trace_headers
 from flowsched.enos.calls import Call, Progress
 from flowsched.enos.faults import noted
 from flowsched.enos.meaning import TokenRefused
-from flowsched.enos.readings import UNAUTHORIZED
+from flowsched.enos.readings import is_unread_refusal
 from flowsched.enos.replies import NoReply, presentable
 from flowsched.enos.signing import call_signature
 from flowsched.enos.stamps import stamps_of
-from flowsched.model import Answer, Outcome, Sighting, Unreached
+from flowsched.model import Answer, Outcome, Sighting, Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,15 +57,15 @@ class SignedCalls:
         self._tokens = tokens
         self._send = send
         self._clock = clock
-        self._unreached: tuple[float, str] | None = None
+        self._unsent: tuple[float, str] | None = None
 
     @property
-    def unreached(self) -> Unreached | None:
+    def unsent(self) -> Unsent | None:
         """How the latest call came to nothing before a byte of it had left; None: it did not."""
-        if self._unreached is None:
+        if self._unsent is None:
             return None
-        at, why = self._unreached
-        return Unreached(timedelta(seconds=self._clock.monotonic() - at), why)
+        at, why = self._unsent
+        return Unsent(timedelta(seconds=self._clock.monotonic() - at), why)
 
     async def make(
         self,
@@ -90,7 +90,7 @@ class SignedCalls:
             found = attempt.without_reply(f"{noted(error)}, {attempt.progress.stage}")
         found = _masked(found, attempt.hidden)
         unsent = isinstance(found, Answer) and found.outcome is Outcome.NOT_SENT
-        self._unreached = (self._clock.monotonic(), found.detail) if unsent else None
+        self._unsent = (self._clock.monotonic(), found.detail) if unsent else None
         return found
 
     async def _with_token(
@@ -124,8 +124,8 @@ class SignedCalls:
         if isinstance(reply, NoReply):
             return attempt.without_reply(reply.detail)
         meaning = meaning_of(reply, self.target.api_version, self._clock.now())
-        if isinstance(meaning, TokenRefused) or reply.http_status == UNAUTHORIZED:
-            self._tokens.refuse(token)  # also where the rest of the reply cannot be read
+        if isinstance(meaning, TokenRefused) or is_unread_refusal(reply):
+            self._tokens.refuse(token)
         return meaning
 
     def _signed(self, request: TriggerRequest, token: str, attempt: _Attempt) -> Call:

@@ -121,7 +121,7 @@ class Place:
         self.waited = 0.0
         """Seconds from the coming until it was let through."""
         self.held_by: str | None = None
-        """The limit that it waited for, in words; None: it was let through at once."""
+        """The limit that held back it, or those before it, last, in words; None: it was let in at once."""
         self.urgent = urgent
         self._turnstile = turnstile
         self._unsent = True

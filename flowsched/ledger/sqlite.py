@@ -96,11 +96,12 @@ def insert_or_nothing(
     """Insert rows, but for those whose key is taken, and return so much of the others, in any order.
 
     The values are as they are stored. One step inserts many, as `rows_of` has it. The text is not
-    SQLAlchemy's, which takes longer to look at all the values than SQLite does to store them.
+    SQLAlchemy's, which takes longer to look at all the values than SQLite does to store them. So that there
+    are but a few texts, of which each is kept with what SQLite makes of it, only powers of two go in a step.
     """
     place = f"({', '.join('?' * len(columns))})"
     inserted: list[Row[Any]] = []
-    for page in _cut(rows, _VARIABLES // len(columns)):
+    for page in _in_powers_of_two(rows, _VARIABLES // len(columns)):
         text = (
             f"INSERT INTO {table.name} ({', '.join(columns)})"  # noqa: S608 - names of ours
             f" VALUES {', '.join([place] * len(page))}"
@@ -148,6 +149,14 @@ def text_of(statement: ClauseElement) -> str:
 def pages(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     """Cut ids into lists that one statement can take."""
     return _cut(ids, _PAGE)
+
+
+def _in_powers_of_two(rows: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    start = 0
+    while start < len(rows):
+        length = 1 << (min(len(rows) - start, most).bit_length() - 1)
+        yield rows[start : start + length]
+        start += length
 
 
 def _cut(rows: Sequence[T], length: int) -> Iterator[Sequence[T]]:

@@ -17,7 +17,7 @@ from flowsched import __version__
 from flowsched.causes import cause_of
 from flowsched.errors import ConfigError, Problem
 from flowsched.events import RunMoved
-from flowsched.model import MANUAL_ORIGINS, SHORT, Outcome, RunState
+from flowsched.model import MANUAL_ORIGINS, SHORT, RunState
 from flowsched.ops.logs import stamp
 from flowsched.traceparent import span_id, trace_id
 
@@ -126,7 +126,7 @@ class Spans:
                 "flowsched.detail": answer.detail,
                 **_given(**{"http.response.status_code": answer.http_status, "flowsched.code": answer.code}),
             },
-            None if answer.outcome is Outcome.ACCEPTED else answer.detail,
+            None if answer.instance is not None else answer.detail,
         )
 
     def _span(

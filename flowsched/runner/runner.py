@@ -326,10 +326,10 @@ class Runner:
             way.lane.sent()
             raise
         self._tell_of_first_byte(run, turn)
-        if answer.outcome is Outcome.UNKNOWN:  # it may have come to be processed only at its end
-            way.lane.sent()
-        elif answer.outcome not in retry.SURELY_NOT_PROCESSED:
-            way.lane.sent(self._clock.monotonic() - (turn.left_at or began))
+        if answer.outcome not in retry.SURELY_NOT_PROCESSED:
+            # Where no answer of its own came, it may have come to be processed only at its end.
+            own = answer.instance is not None or answer.outcome is Outcome.NOT_CREATED
+            way.lane.sent(self._clock.monotonic() - (turn.left_at or began) if own else 0.0)
         return answer
 
     def _tell_of_first_byte(self, run: Run, turn: Turn) -> None:
