@@ -494,6 +494,15 @@ async def test_a_token_that_was_refused_in_words_that_cannot_be_read_is_replaced
     assert [heard.headers["apim-accesstoken"] for heard in wire.triggers] == ["token-one", "token-two"]
 
 
+async def test_a_refusal_that_is_clear_costs_no_token_whatever_its_status() -> None:
+    wire = Wire(says(401, {"code": 62103}))
+    async with wire, a_gateway(wire.url) as gateway:
+        answers = [await attempt(gateway) for _ in range(3)]
+
+    assert {answer.outcome for answer in answers} == {Outcome.REFUSED_FOR_GOOD}
+    assert wire.token_calls == ["get"]
+
+
 async def test_closing_ends_the_call_for_a_token() -> None:
     async with Wire(tokens=(falls_silent,)) as wire:
         gateway = Gateway(a_target(url=wire.url), ACCESS, SECRET, SystemClock())

@@ -816,6 +816,19 @@ async def test_a_claim_may_be_longer_than_a_statement(ledger: Ledger) -> None:
     assert [run.schedule_id for run in claimed] == [row.schedule_id for row in rows]
 
 
+async def test_claims_of_any_length_are_made_of_a_few_statements(ledger: Ledger) -> None:
+    """Each is kept once it was used, with all its parameters: there must not be one for each length."""
+    seen = await trace(ledger)
+    minutes = count(1)
+    for length in (*range(1, 40), 250):
+        at = NIGHT + next(minutes) * MINUTE
+        rows = [new_run(f"s{number}", at) for number in range(length)]
+        assert [run.schedule_id for run in await ledger.claim(rows, [])] == [row.schedule_id for row in rows]
+
+    lengths = {text.count("), (") + 1 for text in seen if text.startswith("INSERT INTO runs")}
+    assert lengths == {1, 2, 4, 8, 16, 32, 64, 128}
+
+
 async def test_a_claim_takes_any_text_of_a_reason(ledger: Ledger) -> None:
     reason = "paused: \\u0000 \x00 'é' %s ? (ann)"
 

@@ -322,6 +322,12 @@ def test_what_named_an_instance_of_another_flow_is_not_sent_again_by_itself(
     assert still_in_doubt(in_doubt(), EXPIRED) is not None
 
 
+def test_of_the_attempts_only_the_latest_tells_that_it_was_accepted() -> None:
+    step = shown((Outcome.ACCEPTED, UNKNOWN), absent(), absent())
+
+    assert step == NextStep(RunState.SENDING, "sent again, as EnOS has no such instance")
+
+
 def test_a_second_refusal_is_for_good() -> None:
     step = shown([UNKNOWN, NOT_CREATED, NOT_CREATED], absent(), absent())
 

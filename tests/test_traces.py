@@ -192,6 +192,17 @@ def tells(spans: Spans, run: Run, *more: Any) -> None:
     spans.hear(RunMoved(run, *more))
 
 
+async def test_an_acceptance_that_names_another_flow_is_no_good_end(collector: Collector) -> None:
+    spans, run = spans_to(collector.url), a_run(due_at=T0)
+    tells(spans, replace(run, attempts=1, updated_at=T0))
+    answer = an_answer(Outcome.ACCEPTED, "names another flow", instance=None)
+    tells(spans, replace(run, attempts=1, state=RunState.IN_DOUBT, updated_at=T0 + SECOND), answer)
+    await spans.aclose()
+
+    (attempt,) = collector.spans
+    assert (attempt.status.code, attempt.status.message) == (2, "names another flow")
+
+
 async def test_a_run_is_a_span_with_one_of_each_attempt_below_it(collector: Collector) -> None:
     spans, run = spans_to(collector.url), a_run(due_at=T0)
     for attempt, answer in (
