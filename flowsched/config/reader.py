@@ -34,6 +34,8 @@ Position = tuple[int, int]
 
 # libyaml's parser is some ten times as fast, but not every wheel of PyYAML brings it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# The pure-Python scanner also lets int() and chr() fail on absurd directives and escapes.
+_FAULTS = yaml.YAMLError, ValueError, OverflowError
 
 _CONSTANTS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -133,9 +135,20 @@ def _events(text: str, findings: Findings) -> Iterator[Any]:
         parser = _Loader(text)
         while (event := parser.get_event()) is not None:
             yield event
-    # The pure-Python scanner also lets int() and chr() fail on absurd directives and escapes.
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        syntax.explain(error, text, findings)
+    except _FAULTS as error:
+        syntax.explain(error, text, findings, _gets_past)
+
+
+def _gets_past(text: str, at: Position) -> bool:
+    """Tell whether the parser takes what stands at a position."""
+    try:
+        parser = _Loader(text)
+        while (event := parser.get_event()) is not None and event.start_mark.line < at[0]:
+            pass
+    except _FAULTS as error:
+        mark = getattr(error, "problem_mark", None)
+        return mark is not None and (mark.line + 1, mark.column + 1) > at
+    return True
 
 
 class _Tree:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flowsched.config.findings import Findings
 
 QUOTE_STAR = 'text that begins with "*" in quotes, such as "*/5 * * * *"'
@@ -29,7 +31,9 @@ _CONFLICT = re.compile(r"^(<{7}|={7}|>{7})(?: .*)?\r?$", re.MULTILINE)
 _RESOLVED = "what both sides agree on, without the lines that begin with <<<<<<<, ======= and >>>>>>>"
 
 # Where the parser would want a plain space: before what a line begins with, and after a colon.
-_ODD_SPACE = re.compile(r"(?:^[ -]*|:)([^\S\x00-\x7f])")
+_ODD_SPACE = re.compile(r"(?:^[ -]*|:)((?:[^\S\x00-\x7f] *)+)", re.MULTILINE)
+_MOST_ODD = 20
+"""How many of them are looked at: for each, the file may be parsed once more."""
 
 _BAD_ESCAPE = (
     "the double-quoted text that begins here has a backslash that escapes nothing",
@@ -82,8 +86,13 @@ def decode(content: bytes, findings: Findings) -> str:
     return text
 
 
-def explain(error: Exception, text: str, findings: Findings) -> NoReturn:
-    """Note why the parser stopped, and raise Unusable."""
+def explain(
+    error: Exception, text: str, findings: Findings, gets_past: Callable[[str, tuple[int, int]], bool]
+) -> NoReturn:
+    """Note why the parser stopped, and raise Unusable.
+
+    `gets_past` tells whether the parser would get past a position in another text.
+    """
     conflict = _CONFLICT.search(text)
     if conflict:
         line = text.count("\n", 0, conflict.start()) + 1
@@ -96,19 +105,39 @@ def explain(error: Exception, text: str, findings: Findings) -> NoReturn:
     character = _character(text, stopped)
     if character == "\t":
         findings.give_up(stopped, (), "a tab where YAML wants spaces", "spaces to indent and to separate")
-    _refuse_odd_space(text, begun[0], stopped[0], findings)
+    _refuse_odd_space(text, begun[0], stopped, findings, gets_past)
     if context in _WORDS:
         findings.give_up(begun, (), *_WORDS[context])
     findings.give_up(stopped, (), *_stuck(context, error.problem or "", character, begun))
 
 
-def _refuse_odd_space(text: str, first: int, last: int, findings: Findings) -> None:
-    """Note it where there is one in these lines, and raise Unusable."""
-    first = max(1, first)
-    for number, line in enumerate(text.split("\n")[first - 1 : last], first):
-        found = _ODD_SPACE.search(line)
-        if found:
-            findings.give_up((number, found.start(1) + 1), (), *odd_space(found[1]))
+def _refuse_odd_space(
+    text: str,
+    first: int,
+    stopped: tuple[int, int],
+    findings: Findings,
+    gets_past: Callable[[str, tuple[int, int]], bool],
+) -> None:
+    """Note the first without which the parser would have got on, in the lines from there, and raise Unusable.
+
+    In quotes, comments and block scalars they are allowed, and change nothing.
+    """
+    lines = text.split("\n")
+    begin = sum(len(line) + 1 for line in lines[: max(0, first - 1)])
+    end = sum(len(line) + 1 for line in lines[: stopped[0]]) - 1
+    odd = list(_ODD_SPACE.finditer(text, begin, end))[-_MOST_ODD:]
+    if not odd or not gets_past(_spaced(text, odd), stopped):
+        return
+    for each in odd:
+        if not gets_past(_spaced(text, [other for other in odd if other is not each]), stopped):
+            findings.give_up(_end(text[: each.start(1)]), (), *odd_space(each[1][0]))
+
+
+def _spaced(text: str, odd: list[re.Match[str]]) -> str:
+    """Return the text with plain spaces there."""
+    for each in odd:
+        text = text[: each.start(1)] + " " * len(each[1]) + text[each.end(1) :]
+    return text
 
 
 def _stuck(context: str, problem: str, character: str, begun: tuple[int, int]) -> tuple[str, str]:
