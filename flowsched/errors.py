@@ -116,7 +116,7 @@ class SecretError(FlowschedError):
 
     def __init__(self, *faults: str) -> None:
         self.faults = faults
-        super().__init__("\n".join(faults))
+        super().__init__("; ".join(faults))
 
 
 def printable(text: str) -> str:

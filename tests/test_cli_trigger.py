@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flowsched.ledger import Ledger
 from flowsched.model import RunState
 from flowsched.simulator import Fault, Order
 from tests.commanding import Site, a_site
@@ -54,6 +55,25 @@ def test_without_a_ledger_nothing_is_triggered_and_none_is_made(installed: Shell
     assert "there is no socket" in done.err
     assert "and without a daemon: the ledger" in done.err
     assert not (installed.folder / "ledger.db").exists()
+
+
+def test_without_a_daemon_both_keys_that_are_missing_are_told_on_one_line(
+    installed: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AK", raising=False)
+    monkeypatch.delenv("SK", raising=False)
+
+    async def make_ledger() -> None:
+        await (await Ledger.open(f"sqlite:///{installed.folder}/ledger.db")).aclose()
+
+    asyncio.run(make_ledger())
+    done = installed("trigger", "nightly")
+
+    said = "this environment variable is not set"
+    assert done.err == (
+        f"flowsched: flowsched.yaml:8:5: targets.default.access_key: env AK: {said};"
+        f" flowsched.yaml:9:5: targets.default.secret_key: env SK: {said}\n"
+    )
 
 
 @pytest.mark.e2e
