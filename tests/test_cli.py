@@ -108,6 +108,13 @@ def test_a_folder_of_schedules_that_is_not_there_is_told_with_the_line_that_name
     assert installed("validate", "elsewhere").out == "elsewhere: does not exist\n"
 
 
+def test_what_is_wrong_with_a_file_is_not_told_with_the_line_that_names_the_folder(installed: Shell) -> None:
+    (installed.folder / "schedules" / "b.yaml").symlink_to("nowhere")
+
+    dangling = "schedules/b.yaml: is a symbolic link to nothing: 'nowhere' does not exist\n"
+    assert installed("validate").out == dangling
+
+
 def test_a_daemon_without_keys_names_all_of_them_with_their_places(
     installed: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

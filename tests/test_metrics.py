@@ -447,6 +447,20 @@ async def test_no_schedule_is_looked_at_again_before_something_has_happened(
     assert counts == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
+async def test_a_look_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Monitored(a_schedule())
+
+    async def fails(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(successes, "in_a_thread", fails)
+        with pytest.raises(RuntimeError):
+            await seen.metrics.look()
+
+    assert await seen.expected() == (T0 + NIGHT + PATIENCE).timestamp()
+
+
 async def test_it_is_looked_at_again_and_again(tmp_path: Path) -> None:
     seen = Monitored(a_schedule())
     ledger = await Ledger.open(f"sqlite:///{tmp_path}/ledger.db")

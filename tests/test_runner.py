@@ -249,6 +249,20 @@ async def test_nothing_is_sent_after_the_deadline_however_long_the_ledger_takes(
     assert not desk.gateway.requests
 
 
+async def test_a_deadline_that_passes_while_the_ledger_takes_no_start_is_not_put_down_to_the_limit(
+    desk: StubbornDesk,
+) -> None:
+    desk.gateway.held_by = "1 call a minute"
+    desk.ledger.begin_refusals = 10**6
+    desk.runner.start(await desk.claim())
+    await eventually(lambda: bool(desk.clock.sleeping))
+
+    desk.clock.advance(RETRY.deadline + timedelta(seconds=1))
+
+    run = await desk.reaches(RunState.FAILED)
+    assert run.reason == "the deadline passed before it could be sent; it was never sent"
+
+
 async def test_an_attempt_that_the_ledger_takes_only_after_the_deadline_is_not_sent(
     desk: StubbornDesk,
 ) -> None:
