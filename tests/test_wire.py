@@ -29,6 +29,9 @@ def test_whoever_has_just_been_accepted_is_closed_with_the_server(
                 await asyncio.sleep(0)
         client.close()
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what others have left behind
+        gc.collect()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         asyncio.run(comes_last())
