@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from flowsched.cli.output import short
 from flowsched.control.words import subject_of
 from flowsched.durations import format_duration
 from flowsched.model import SHORT, ReloadOutcome, RunState, Scope
@@ -257,10 +258,7 @@ def _run(run: Mapping[str, Any], now: datetime) -> list[str]:
 
 
 def _when(stamp: str, now: datetime) -> str:
-    """Return an instant to the second where it has any, without its date where that is today's."""
-    at = _instant(stamp)
-    clock = f"{at:%H:%M}" if at.second == 0 and at.microsecond == 0 else f"{at:%H:%M:%S}"
-    return clock if at.date() == now.date() else f"{at:%Y-%m-%d} {clock}"
+    return short(_instant(stamp), now)
 
 
 def _between(start: str | datetime, end: str | datetime) -> str:
